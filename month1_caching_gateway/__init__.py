@@ -1,0 +1,1 @@
+"""Month 1: an API gateway, its caches and its limits."""

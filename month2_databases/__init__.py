@@ -1,0 +1,1 @@
+"""Month 2: replicas, shards and what consistency costs."""

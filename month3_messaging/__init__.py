@@ -1,0 +1,1 @@
+"""Month 3: order processing that is effectively once."""

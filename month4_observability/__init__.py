@@ -1,0 +1,1 @@
+"""Month 4: seeing a system, and breaking it on purpose."""

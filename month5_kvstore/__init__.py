@@ -1,0 +1,1 @@
+"""Month 5: a replicated key-value store."""

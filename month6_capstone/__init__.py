@@ -1,0 +1,1 @@
+"""Month 6: the shop that composes the months."""

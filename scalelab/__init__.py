@@ -1,0 +1,1 @@
+"""The shared core of scalelab: what two months or more use, with no month's vocabulary in it."""
