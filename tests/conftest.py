@@ -1,0 +1,13 @@
+"""Fixtures of the whole suite; real servers come from tests/fixtures/servers.py."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["tests.fixtures.servers"]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The services run on asyncio, so the tests do."""
+    return "asyncio"
