@@ -1,0 +1,43 @@
+"""`python -m month6_capstone PROCESS`: one process of the shop, or `monolith`, or `prepare`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+
+from month6_capstone.processes import names_for, run_processes
+from scalelab.errors import InvalidInput
+
+
+def _run(main: Coroutine[object, object, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:  # not built for this platform: the standard loop is slower, not different
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0 after a clean stop, 2 for a wrong command line."""
+    if len(arguments) != 1:
+        print("usage: python -m month6_capstone PROCESS | monolith | prepare", file=sys.stderr)  # noqa: T201 - a command's own usage line
+        return 2
+    target = arguments[0]
+    if target == "prepare":
+        from month6_capstone.prepare import prepare
+
+        _run(prepare())
+        return 0
+    try:
+        names = names_for(target)
+    except InvalidInput as error:
+        print(error.message, file=sys.stderr)  # noqa: T201 - a command's own usage line
+        return 2
+    _run(run_processes(names))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
