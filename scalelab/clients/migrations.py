@@ -1,0 +1,73 @@
+"""Bring a database's schema up to date with Alembic, one process at a time.
+
+A room keeps plain SQL in `versions/*.py` (`op.execute`); there is no env.py and no ini file to
+copy. Everything runs in one transaction under an advisory lock: several processes may start at
+once, one migrates, the others wait and find nothing to do. `lock_timeout` makes a migration that
+would queue behind a long transaction fail instead of blocking all traffic behind itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlencode
+
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
+
+from scalelab.errors import Unavailable
+
+_LOCK_KEY = 0x5CA1E1AB
+"""Advisory lock shared by all migrations of one database."""
+
+
+def upgrade(
+    dsn: str,
+    script_location: Path,
+    *,
+    lock_timeout_s: float = 3.0,
+    wait_for_others_s: float = 60.0,
+) -> None:
+    """Apply every revision under `script_location`/versions that the database lacks.
+
+    Blocking: call it in a thread from async code. All or nothing: an error rolls all back.
+    Raises Unavailable if the server is away or another process migrates for too long.
+    """
+    script = ScriptDirectory(str(script_location))
+    engine = create_engine(_sqlalchemy_url(dsn), poolclass=NullPool)
+    try:
+        with engine.begin() as connection:
+            # SET LOCAL takes no parameters; both values are numbers of our own.
+            connection.execute(text(f"SET LOCAL lock_timeout = {round(wait_for_others_s * 1000)}"))
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})"))
+            connection.execute(text(f"SET LOCAL lock_timeout = {round(lock_timeout_s * 1000)}"))
+            _apply(script, MigrationContext.configure(connection))
+    except OperationalError as error:
+        raise Unavailable(f"cannot migrate: {error.orig}", code="database_unavailable") from error
+    finally:
+        engine.dispose()
+
+
+def _apply(script: ScriptDirectory, context: MigrationContext) -> None:
+    """Run the revisions between the database's and the newest, oldest first."""
+    pending = list(script.iterate_revisions("head", context.get_current_revision() or "base"))
+    with Operations.context(context):
+        for revision in reversed(pending):
+            revision.module.upgrade()
+            context.stamp(script, revision.revision)
+
+
+def _sqlalchemy_url(dsn: str) -> str:
+    """The same DSN with the driver named, as SQLAlchemy wants it."""
+    for scheme in ("postgresql://", "postgres://"):
+        if dsn.startswith(scheme):
+            return "postgresql+psycopg://" + dsn.removeprefix(scheme)
+    return "postgresql+psycopg:///?" + _as_query(dsn)
+
+
+def _as_query(dsn: str) -> str:
+    return urlencode({name: str(value) for name, value in conninfo_to_dict(dsn).items()})
