@@ -1,0 +1,42 @@
+"""Event consumers: ordered handling, in-place waits, retry topics and dead letters."""
+
+from month3_messaging.workers.consumer import ConsumerSettings, EventConsumer
+from month3_messaging.workers.failure_policy import (
+    ATTEMPT,
+    BOOKKEEPING,
+    DEFAULT_LADDER,
+    DUE_MS,
+    ERROR_CODE,
+    ERROR_MESSAGE,
+    ERROR_STACK,
+    ORIGIN_OFFSET,
+    ORIGIN_PARTITION,
+    ORIGIN_TOPIC,
+    RetryStep,
+    dead_letter_topic,
+    retry_topic,
+    topics_of,
+)
+from month3_messaging.workers.handling import Handler
+from month3_messaging.workers.metrics import ConsumerMetrics
+
+__all__ = [
+    "ATTEMPT",
+    "BOOKKEEPING",
+    "DEFAULT_LADDER",
+    "DUE_MS",
+    "ERROR_CODE",
+    "ERROR_MESSAGE",
+    "ERROR_STACK",
+    "ORIGIN_OFFSET",
+    "ORIGIN_PARTITION",
+    "ORIGIN_TOPIC",
+    "ConsumerMetrics",
+    "ConsumerSettings",
+    "EventConsumer",
+    "Handler",
+    "RetryStep",
+    "dead_letter_topic",
+    "retry_topic",
+    "topics_of",
+]

@@ -1,0 +1,311 @@
+"""Event consumer: calls a handler per event, in order per partition, and survives its failures.
+
+Theory of operation
+    One group member reads the main topics and the group's own retry topics. Each partition is a
+    lane (lane.py) with its own task; lanes run side by side, at most `concurrency` handlers at a
+    time. The poll loop fetches, fills lanes, pauses partitions whose lane is long and resumes them
+    later, and commits what is settled. It never waits for a handler, so heartbeats and the poll
+    interval are kept however long a handler, an outage or a retry's due time takes.
+
+Guarantees
+    C1  An offset is committed only after every record before it in its partition was handled,
+        skipped or stored on its next topic. A crash repeats records and loses none.
+    C2  Records of a partition are handled in order, one at a time, except those that went to a
+        retry topic.
+    C3  A record that cannot be carried out never blocks its partition, unless a dependency is
+        down, in which case it waits in place (see failure_policy.py).
+    C4  When partitions move away, the current records get `revoke_grace_s` to end, then they are
+        cancelled. A frozen member that wakes up without its partitions may still run a handler:
+        the inbox, not the group protocol, keeps the effect single.
+
+Failure of Kafka itself: the consumer waits and starts over; nothing is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from month3_messaging.workers.failure_policy import DEFAULT_LADDER, RetryStep, topics_of
+from month3_messaging.workers.handling import Conditions, Handler, settle
+from month3_messaging.workers.lane import Lane
+from month3_messaging.workers.metrics import ConsumerMetrics
+from scalelab.clients.kafka import (
+    Consumer,
+    Partition,
+    Producer,
+    Record,
+    ensure_topics,
+    open_consumer,
+    open_producer,
+)
+from scalelab.clock import Clock, SystemClock
+from scalelab.errors import ScalelabError, Unavailable
+from scalelab.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSettings:
+    """How a consumer paces itself.
+
+    concurrency: handlers at once. lane_full: records per partition at which fetching pauses; it
+    resumes at half. poll_ms: longest wait for records. commit_every_s: between commits, so the
+    most that a crash repeats. restart_s: pause before starting over without Kafka. partitions:
+    of topics that do not exist yet.
+    """
+
+    concurrency: int = 16
+    ladder: Sequence[RetryStep] = DEFAULT_LADDER
+    lane_full: int = 200
+    poll_ms: int = 100
+    max_records: int = 200
+    commit_every_s: float = 0.2
+    attempt_timeout_s: float = 30.0
+    backoff_s: tuple[float, float] = (0.1, 5.0)
+    revoke_grace_s: float = 3.0
+    session_timeout_s: float = 10.0
+    restart_s: float = 1.0
+    behind_every_s: float = 5.0
+    partitions: int = 6
+
+
+def _nothing(_point: str) -> None:
+    return
+
+
+class EventConsumer:
+    """A member of consumer group `group`; an async context manager around `run`.
+
+    handlers: by event type; events of other types are skipped and counted. reached: called with
+    the name of each crash point ("consumer.handled", "consumer.committed"), for fault tests.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        group: str,
+        topics: Sequence[str],
+        handlers: Mapping[str, Handler],
+        *,
+        telemetry: Telemetry,
+        settings: ConsumerSettings | None = None,
+        metrics: ConsumerMetrics | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        reached: Callable[[str], None] = _nothing,
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._group = group
+        self._topics = tuple(topics)
+        self._handlers = dict(handlers)
+        self._telemetry = telemetry
+        self._settings = settings or ConsumerSettings()
+        self._metrics = metrics or ConsumerMetrics(telemetry.registry)
+        self._clock = clock or SystemClock()
+        self._random = rng or random.Random()
+        self._reached = reached
+        self._slots = asyncio.Semaphore(self._settings.concurrency)
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        # Mutable state of the current membership; replaced when the consumer starts over.
+        self._consumer: Consumer | None = None
+        self._lanes: dict[Partition, Lane] = {}
+        self._paused: set[Partition] = set()
+        self._committed: dict[Partition, int] = {}
+        self._failure: BaseException | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self.run(), name=f"consumer {self._group}")
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        """Stop: finish current records within the grace, commit, leave the group."""
+        self._stop.set()
+        if self._task is not None:
+            await self._task
+
+    async def ready(self) -> None:
+        """Return while the group member is running; raises Unavailable otherwise."""
+        if self._task is not None and self._task.done():
+            raise Unavailable(f"consumer {self._group} has stopped", code="consumer_stopped")
+        if self._consumer is None:
+            raise Unavailable(f"consumer {self._group} has no broker", code="kafka_unavailable")
+
+    async def run(self) -> None:
+        """Serve until stopped or cancelled.
+
+        Raises InvariantBroken when a handler found one: a worker that broke a rule stops.
+        """
+        while not self._stop.is_set():
+            try:
+                await self._serve_one_membership()
+            except ScalelabError as error:
+                self._failure = None
+                self._telemetry.log.warning(
+                    "consumer_starts_over", group=self._group, error=str(error)
+                )
+                await self._sleep(self._settings.restart_s)
+
+    async def _serve_one_membership(self) -> None:
+        rungs = {
+            name: self._settings.partitions
+            for topic in self._topics
+            for name in (topic, *topics_of(topic, self._group, self._settings.ladder))
+        }
+        await ensure_topics(self._bootstrap, rungs)
+        subscription = [
+            name
+            for topic in self._topics
+            for name in (topic, *topics_of(topic, self._group, self._settings.ladder)[:-1])
+        ]
+        async with (
+            open_producer(self._bootstrap, f"{self._group}.retries") as producer,
+            open_consumer(
+                self._bootstrap,
+                self._group,
+                subscription,
+                on_revoked=self._on_revoked,
+                session_timeout_s=self._settings.session_timeout_s,
+            ) as consumer,
+        ):
+            self._consumer = consumer
+            try:
+                await self._poll(consumer, self._conditions(producer))
+            finally:
+                await self._let_go(tuple(self._lanes))
+                self._consumer = None
+                self._committed.clear()
+                self._paused.clear()
+
+    async def _poll(self, consumer: Consumer, conditions: Conditions) -> None:
+        loop = asyncio.get_running_loop()
+        next_commit_s = next_behind_s = loop.time()
+        while not self._stop.is_set():
+            records = await consumer.getmany(
+                timeout_ms=self._settings.poll_ms, max_records=self._settings.max_records
+            )
+            if self._failure is not None:
+                raise self._failure
+            self._fill_lanes(records, consumer.assignment(), conditions)
+            self._pause_and_resume(consumer)
+            if loop.time() >= next_commit_s:
+                await self._commit(consumer, tuple(self._lanes))
+                next_commit_s = loop.time() + self._settings.commit_every_s
+            if loop.time() >= next_behind_s:
+                await self._measure(consumer)
+                next_behind_s = loop.time() + self._settings.behind_every_s
+
+    def _fill_lanes(
+        self, records: Sequence[Record], owned: frozenset[Partition], conditions: Conditions
+    ) -> None:
+        for record in records:
+            partition = (record.topic, record.partition)
+            if partition not in owned:
+                continue
+            lane = self._lanes.get(partition)
+            if lane is None:
+                lane = Lane(
+                    partition,
+                    record.offset,
+                    settle=lambda record: settle(record, conditions),
+                    on_failure=self._fail,
+                )
+                self._lanes[partition] = lane
+            lane.add(record)
+
+    def _pause_and_resume(self, consumer: Consumer) -> None:
+        """Keep every lane below twice its bound without ever leaving the poll loop."""
+        owned = consumer.assignment()
+        self._paused &= owned
+        full = {
+            partition
+            for partition, lane in self._lanes.items()
+            if lane.waiting >= self._settings.lane_full and partition in owned
+        } - self._paused
+        roomy = {
+            partition
+            for partition in self._paused
+            if partition not in self._lanes
+            or self._lanes[partition].waiting <= self._settings.lane_full // 2
+        }
+        if full:
+            consumer.pause(full)
+        if roomy:
+            consumer.resume(roomy)
+        self._paused = (self._paused | full) - roomy
+
+    async def _commit(self, consumer: Consumer, partitions: Sequence[Partition]) -> None:
+        moved = {
+            partition: lane.position
+            for partition in partitions
+            if (lane := self._lanes.get(partition)) is not None
+            and lane.position != self._committed.get(partition)
+        }
+        if not moved:
+            return
+        try:
+            async with asyncio.timeout(self._settings.session_timeout_s):
+                await consumer.commit(moved)
+        except (ScalelabError, TimeoutError) as error:
+            # Not committed means read again; the inbox makes that harmless.
+            self._telemetry.log.info("commit_refused", group=self._group, error=str(error))
+            return
+        self._committed.update(moved)
+        self._reached("consumer.committed")
+
+    async def _on_revoked(self, revoked: frozenset[Partition]) -> None:
+        await self._let_go(tuple(revoked))
+
+    async def _let_go(self, partitions: Sequence[Partition]) -> None:
+        """End the lanes of `partitions` and commit what they settled."""
+        lanes = [lane for p in partitions if (lane := self._lanes.get(p)) is not None]
+        await asyncio.gather(*(lane.close(grace_s=self._settings.revoke_grace_s) for lane in lanes))
+        if self._consumer is not None:
+            await self._commit(self._consumer, partitions)
+        for partition in partitions:
+            self._lanes.pop(partition, None)
+            self._committed.pop(partition, None)
+            self._paused.discard(partition)
+
+    async def _measure(self, consumer: Consumer) -> None:
+        try:
+            async with asyncio.timeout(self._settings.session_timeout_s):
+                ends = await consumer.end_offsets(self._lanes)
+        except (ScalelabError, TimeoutError):
+            return
+        behind = dict.fromkeys((topic for topic, _ in ends), 0)
+        for partition, end in ends.items():
+            lane = self._lanes.get(partition)
+            if lane is not None:
+                behind[partition[0]] += max(0, end - lane.position)
+        for topic, count in behind.items():
+            self._metrics.behind.labels(self._group, topic).set(count)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = error
+
+    def _conditions(self, producer: Producer) -> Conditions:
+        return Conditions(
+            group=self._group,
+            handlers=self._handlers,
+            ladder=tuple(self._settings.ladder),
+            slots=self._slots,
+            attempt_timeout_s=self._settings.attempt_timeout_s,
+            backoff_s=self._settings.backoff_s,
+            producer=producer,
+            metrics=self._metrics,
+            telemetry=self._telemetry,
+            clock=self._clock,
+            random=self._random,
+            reached=self._reached,
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,188 @@
+"""Carry out one record: parse, call the handler, and follow the failure policy to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from opentelemetry.trace import SpanKind, use_span
+
+from month3_messaging.broker import Event, from_wire
+from month3_messaging.workers.failure_policy import (
+    RetryStep,
+    Verdict,
+    classify,
+    describe,
+    due_ms,
+    forward,
+)
+from month3_messaging.workers.metrics import ConsumerMetrics
+from scalelab.clients.kafka import Producer, Record
+from scalelab.clock import Clock
+from scalelab.errors import CorruptData, OutcomeUnknown, ScalelabError
+from scalelab.telemetry import Telemetry, extract
+
+Handler = Callable[[Event], Awaitable[None]]
+"""Carries out one event; may be called again with the same event (guard effects by an inbox)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the handling of every record has in common.
+
+    slots: bounds how many handlers run at once. attempt_timeout_s: for one call of a handler.
+    backoff_s: first and longest pause between attempts in place.
+    """
+
+    group: str
+    handlers: Mapping[str, Handler]
+    ladder: Sequence[RetryStep]
+    slots: asyncio.Semaphore
+    attempt_timeout_s: float
+    backoff_s: tuple[float, float]
+    producer: Producer
+    metrics: ConsumerMetrics
+    telemetry: Telemetry
+    clock: Clock
+    random: random.Random
+    reached: Callable[[str], None]
+
+
+async def settle(record: Record, conditions: Conditions) -> None:
+    """Return once `record` needs no more attention here: handled, skipped or passed on.
+
+    Waits for a retry's due time and through outages of dependencies, however long. Raises only
+    InvariantBroken, and errors of the broker that no waiting can mend.
+    """
+    await _wait_until_due(record, conditions)
+    pause = _Pause(conditions)
+    while True:
+        error = await _attempt(record, conditions)
+        if error is None:
+            return
+        verdict = classify(error)
+        if verdict is Verdict.STOP:
+            raise error
+        if verdict is not Verdict.AGAIN_HERE:
+            await _pass_on(record, error, verdict, conditions)
+            return
+        conditions.metrics.again.labels(conditions.group).inc()
+        conditions.telemetry.log.warning(
+            "event_waits_for_dependency",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            error=str(error),
+        )
+        await pause.take()
+
+
+async def _wait_until_due(record: Record, conditions: Conditions) -> None:
+    # At most the longest rung, so that a wall clock that was set back cannot stretch the wait.
+    longest_s = max((step.delay_s for step in conditions.ladder), default=0.0)
+    left_s = (due_ms(record.headers) - _now_ms(conditions)) / 1000
+    if left_s > 0:
+        await asyncio.sleep(min(left_s, longest_s))
+
+
+async def _attempt(record: Record, conditions: Conditions) -> Exception | None:
+    """One attempt, in a span that continues the sender's trace; returns what went wrong."""
+    span = conditions.telemetry.tracer.start_span(
+        f"{record.topic} process",
+        context=extract(record.headers),
+        kind=SpanKind.CONSUMER,
+        attributes={
+            "messaging.system": "kafka",
+            "messaging.destination.name": record.topic,
+            "messaging.consumer.group.name": conditions.group,
+            "messaging.message.id": record.headers.get("ce_id", ""),
+        },
+    )
+    with use_span(span, end_on_exit=True):
+        try:
+            async with conditions.slots:
+                await _carry_out(record, conditions)
+        except Exception as error:  # noqa: BLE001 (a handler may raise anything; classified next)
+            span.record_exception(error)
+            return error
+    return None
+
+
+async def _carry_out(record: Record, conditions: Conditions) -> None:
+    event = from_wire(record.headers, record.value)
+    if event.subject != record.key:
+        raise CorruptData(f"ce_subject {event.subject!r} is not the record's key {record.key!r}")
+    handler = conditions.handlers.get(event.type)
+    if handler is None:
+        conditions.metrics.skipped.labels(conditions.group).inc()
+        return
+    limit = asyncio.timeout(conditions.attempt_timeout_s)
+    try:
+        async with limit:
+            await handler(event)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise OutcomeUnknown(
+            f"{event.type} was not carried out within {conditions.attempt_timeout_s} s"
+        ) from error
+    conditions.reached("consumer.handled")
+    conditions.metrics.handled.labels(conditions.group, event.type).inc()
+    lag_s = (conditions.clock.now() - event.time).total_seconds()
+    conditions.metrics.lag.labels(conditions.group).observe(max(0.0, lag_s))
+
+
+async def _pass_on(
+    record: Record, error: Exception, verdict: Verdict, conditions: Conditions
+) -> None:
+    """Produce the record to its next topic; keep trying while Kafka does not take it."""
+    stack = "".join(traceback.format_exception(error))
+    onward = forward(
+        verdict=verdict,
+        failure=describe(error, stack),
+        group=conditions.group,
+        ladder=conditions.ladder,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        headers=record.headers,
+        now_ms=_now_ms(conditions),
+    )
+    pause = _Pause(conditions)
+    while True:
+        try:
+            await conditions.producer.send(onward.topic, record.key, record.value, onward.headers)
+            break
+        except ScalelabError as refused:
+            if not refused.retryable:
+                raise
+            await pause.take()
+    counter = conditions.metrics.dead if onward.dead else conditions.metrics.retried
+    counter.labels(conditions.group, onward.topic).inc()
+    conditions.telemetry.log.warning(
+        "event_dead" if onward.dead else "event_to_retry",
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        onward=onward.topic,
+        error=repr(error),
+    )
+
+
+def _now_ms(conditions: Conditions) -> int:
+    return int(conditions.clock.now().timestamp() * 1000)
+
+
+class _Pause:
+    """Growing pauses with jitter between half and the whole of the current step."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        self._step_s, self._longest_s = conditions.backoff_s
+        self._random = conditions.random
+
+    async def take(self) -> None:
+        await asyncio.sleep(self._step_s * self._random.uniform(0.5, 1.0))
+        self._step_s = min(self._step_s * 2, self._longest_s)

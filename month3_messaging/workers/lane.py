@@ -1,0 +1,73 @@
+"""A lane: one partition's records, worked off in order by one task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from scalelab.clients.kafka import Partition, Record
+
+
+class Lane:
+    """Holds what was fetched from one partition and settles it record by record.
+
+    settle: carries out one record; returning means it is settled for good. on_failure: told of
+    an exception that escaped `settle`; the lane stands still after it. The caller bounds the
+    lane by not fetching for it while `waiting` is large.
+    """
+
+    def __init__(
+        self,
+        partition: Partition,
+        first_offset: int,
+        *,
+        settle: Callable[[Record], Awaitable[None]],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self.partition = partition
+        self.position = first_offset
+        """The next offset to commit: everything before it is settled."""
+        self._settle = settle
+        self._on_failure = on_failure
+        self._records: deque[Record] = deque()
+        self._filled = asyncio.Event()
+        self._closing = False
+        self._task = asyncio.create_task(self._work(), name=f"lane {partition[0]}/{partition[1]}")
+
+    @property
+    def waiting(self) -> int:
+        """How many records are here, the one being carried out included."""
+        return len(self._records)
+
+    def add(self, record: Record) -> None:
+        """Queue the next record of the partition."""
+        self._records.append(record)
+        self._filled.set()
+
+    async def close(self, *, grace_s: float) -> None:
+        """Take no further record; let the current one end within `grace_s`, then cancel it.
+
+        A cancelled record was not settled: its transaction rolls back and it is read again by
+        whoever owns the partition next.
+        """
+        self._closing = True
+        self._filled.set()
+        if grace_s > 0:
+            await asyncio.wait([self._task], timeout=grace_s)
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _work(self) -> None:
+        try:
+            while not self._closing:
+                if not self._records:
+                    self._filled.clear()
+                    await self._filled.wait()
+                    continue
+                record = self._records[0]
+                await self._settle(record)
+                self._records.popleft()
+                self.position = record.offset + 1
+        except Exception as error:  # noqa: BLE001 (handed to the owner, who stops and raises it)
+            self._on_failure(error)

@@ -1,0 +1,56 @@
+"""What a consumer tells Prometheus. One set per registry."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_LAG_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300)
+
+
+class ConsumerMetrics:
+    """Metrics of event consumers, labelled by group and, where bounded, by event type or topic."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.handled = Counter(
+            "scalelab_consumer_handled",
+            "Events whose handler returned.",
+            ["group", "type"],
+            registry=registry,
+        )
+        self.skipped = Counter(
+            "scalelab_consumer_skipped",
+            "Events of a type nobody here handles.",
+            ["group"],
+            registry=registry,
+        )
+        self.again = Counter(
+            "scalelab_consumer_in_place_retries",
+            "Attempts repeated in place because a dependency was down.",
+            ["group"],
+            registry=registry,
+        )
+        self.retried = Counter(
+            "scalelab_consumer_retried",
+            "Events moved to a retry topic.",
+            ["group", "topic"],
+            registry=registry,
+        )
+        self.dead = Counter(
+            "scalelab_consumer_dead_letters",
+            "Events moved to a dead-letter topic.",
+            ["group", "topic"],
+            registry=registry,
+        )
+        self.lag = Histogram(
+            "scalelab_consumer_lag_seconds",
+            "From the time in the event to the end of its handling.",
+            ["group"],
+            buckets=_LAG_BUCKETS_S,
+            registry=registry,
+        )
+        self.behind = Gauge(
+            "scalelab_consumer_behind_records",
+            "Records between this member's position and the end of its partitions.",
+            ["group", "topic"],
+            registry=registry,
+        )
