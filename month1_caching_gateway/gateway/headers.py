@@ -1,0 +1,176 @@
+"""What crosses the gateway: heads written anew, with nothing in them a caller may not say.
+
+Removed from requests: hop-by-hop headers and those named in Connection; identity and routing
+claims (`X-User*`, `X-Internal-*`, `X-Forwarded-*`, `Forwarded`, method and URL overrides); names
+with an underscore, which some services read as a dash. Set by us: `X-Forwarded-For`, `-Proto`,
+`-Host`, `X-Request-ID`, `traceparent`. Authorization travels on: each service verifies by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from month1_caching_gateway.gateway.heads import Framing, RequestHead, ResponseHead
+from month1_caching_gateway.gateway.problems import Header, reason
+
+_HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+    )
+)
+_FROM_REQUEST = _HOP_BY_HOP | frozenset(
+    (
+        b"host",
+        b"content-length",
+        b"expect",
+        b"forwarded",
+        b"via",
+        b"client-ip",
+        b"true-client-ip",
+        b"x-real-ip",
+        b"x-client-ip",
+        b"x-request-id",
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-original-url",
+        b"x-original-uri",
+        b"x-rewrite-url",
+        b"traceparent",
+        b"tracestate",
+    )
+)
+_CLAIMS = (b"x-user", b"x-internal-", b"x-forwarded-")
+_FROM_RESPONSE = _HOP_BY_HOP | frozenset((b"content-length", b"server", b"x-request-id"))
+_STATUS_LINES = {
+    status: b"HTTP/1.1 %d %b\r\n" % (status, reason(status).encode()) for status in range(200, 600)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """What the gateway says of a request: all of it computed, none of it copied from the caller."""
+
+    client_ip: bytes
+    proto: bytes
+    request_id: bytes
+    traceparent: bytes
+    tracestate: bytes = b""
+
+
+def _named_in_connection(headers: Iterable[Header]) -> frozenset[bytes]:
+    named: set[bytes] = set()
+    for name, value in headers:
+        if name == b"connection":
+            named.update(token.strip().lower() for token in value.split(b","))
+    return frozenset(named)
+
+
+def _has_connection(headers: Iterable[Header]) -> bool:
+    return any(name == b"connection" for name, _ in headers)
+
+
+def upstream_request_head(
+    head: RequestHead, target: bytes, authority: bytes, said: Forwarding
+) -> bytes:
+    """The head that goes to a service, ending in the empty line."""
+    removed = _FROM_REQUEST
+    if _has_connection(head.headers):
+        removed = removed | _named_in_connection(head.headers)
+    parts = [
+        b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method.encode("ascii"), target, authority),
+    ]
+    for name, value in head.headers:
+        if name in removed or name.startswith(_CLAIMS) or b"_" in name:
+            continue
+        parts.append(b"%b: %b\r\n" % (name, value))
+    if head.framing is Framing.CHUNKED:
+        parts.append(b"transfer-encoding: chunked\r\n")
+    elif head.framing is Framing.LENGTH or b"content-length" in head.once:
+        parts.append(b"content-length: %d\r\n" % head.length)
+    parts.append(
+        b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nx-request-id: %b\r\ntraceparent: %b\r\n"
+        % (said.client_ip, said.proto, said.request_id, said.traceparent)
+    )
+    if b"host" in head.once:
+        parts.append(b"x-forwarded-host: %b\r\n" % head.once[b"host"])
+    if said.tracestate:
+        parts.append(b"tracestate: %b\r\n" % said.tracestate)
+    parts.append(b"\r\n")
+    return b"".join(parts)
+
+
+def client_response_head(
+    head: ResponseHead,
+    *,
+    framing: Framing,
+    keep_alive: bool,
+    http10: bool,
+    request_id: bytes,
+    extra: Iterable[Header] = (),
+) -> bytes:
+    """The head that goes to the client. framing: how we tell the body's end to this client."""
+    removed = _FROM_RESPONSE
+    if _has_connection(head.headers):
+        removed = removed | _named_in_connection(head.headers)
+    parts = [_status_line(head.status)]
+    length: bytes | None = None
+    for name, value in head.headers:
+        if name == b"content-length":
+            length = value
+        elif name not in removed and not name.startswith(b"x-internal-"):
+            parts.append(b"%b: %b\r\n" % (name, value))
+    parts.extend(b"%b: %b\r\n" % pair for pair in extra)
+    if framing is Framing.CHUNKED:
+        parts.append(b"transfer-encoding: chunked\r\n")
+    elif framing is not Framing.CLOSE and length is not None and head.status != 204:
+        parts.append(b"content-length: %b\r\n" % length)
+    parts.append(b"x-request-id: %b\r\n" % request_id)
+    parts.append(_connection_line(keep_alive=keep_alive, http10=http10))
+    parts.append(b"\r\n")
+    return b"".join(parts)
+
+
+def own_response(
+    status: int,
+    body: bytes,
+    headers: Iterable[Header],
+    *,
+    keep_alive: bool,
+    http10: bool,
+    request_id: bytes,
+    with_body: bool = True,
+) -> bytes:
+    """A whole answer of the gateway's own: a problem document. with_body: False for HEAD."""
+    parts = [_status_line(status)]
+    parts.extend(b"%b: %b\r\n" % pair for pair in headers)
+    parts.append(
+        b"Content-Type: application/problem+json\r\nCache-Control: no-store\r\n"
+        b"X-Content-Type-Options: nosniff\r\nContent-Length: %d\r\nX-Request-ID: %b\r\n"
+        % (len(body), request_id)
+    )
+    parts.append(_connection_line(keep_alive=keep_alive, http10=http10))
+    parts.append(b"\r\n")
+    if with_body:
+        parts.append(body)
+    return b"".join(parts)
+
+
+def _status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def _connection_line(*, keep_alive: bool, http10: bool) -> bytes:
+    if not keep_alive:
+        return b"Connection: close\r\n"
+    return b"Connection: keep-alive\r\n" if http10 else b""

@@ -1,0 +1,248 @@
+"""HTTP/1.1 heads: bytes in, a checked value out. No I/O.
+
+Theory of operation
+    The caller cuts a head at its first empty line (CRLF CRLF). llhttp (through httptools) reads
+    it with all leniencies off; then we demand more. Request smuggling lives where two readers see
+    different message ends, so whatever two readers could see differently is refused, and what is
+    forwarded is written anew from the values (headers.py), never copied.
+
+Refused on top of llhttp's own rules
+    a request line that is not exactly `METHOD SP target SP HTTP/1.x`; Transfer-Encoding with
+    Content-Length, twice, other than `chunked`, or on HTTP/1.0; Content-Length twice, signed or
+    listed; header names that look like either (`Content_Length`); Host missing, twice or malformed;
+    Upgrade; Authorization or Idempotency-Key twice.
+
+Source: RFC 9112 sections 3, 5, 6; differs in: stricter where that allows a choice.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+import httptools
+
+from month1_caching_gateway.gateway.problems import Header, Refused
+
+_HOST = re.compile(
+    rb"(?:[A-Za-z0-9](?:[A-Za-z0-9\-.]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?\Z"
+)
+_AT_MOST_ONCE = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"authorization", b"idempotency-key")
+)
+_MAX_LENGTH_DIGITS = 15
+
+
+class Framing(Enum):
+    """How the end of a body is told."""
+
+    NONE = "none"
+    LENGTH = "length"
+    CHUNKED = "chunked"
+    CLOSE = "close"
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """headers: lower-case names, in order. once: those that may come only once, by name.
+
+    length: of the body in bytes, 0 unless framing is LENGTH. keep_alive: the client's wish.
+    """
+
+    method: str
+    target: bytes
+    http10: bool
+    headers: list[Header]
+    once: dict[bytes, bytes]
+    framing: Framing
+    length: int
+    keep_alive: bool
+    expects_continue: bool
+
+    @property
+    def host(self) -> str:
+        """Host without the port, in lower case; empty for an HTTP/1.0 request without one."""
+        value = self.once.get(b"host", b"").decode("ascii").lower()
+        name, _, port = value.rpartition(":")
+        return name if name and port.isdigit() else value
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    """length: of the body, when framing is LENGTH. keep_alive: may the connection be used again."""
+
+    status: int
+    headers: list[Header]
+    framing: Framing
+    length: int
+    keep_alive: bool
+
+
+class _Reader:
+    """Collects what the parser finds."""
+
+    __slots__ = ("complete", "headers", "past_the_end", "url")
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.headers: list[Header] = []
+        self.complete = False
+        self.past_the_end = False
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+    def on_body(self, _body: bytes) -> None:
+        self.past_the_end = True
+
+
+def parse_request_head(raw: bytes, *, max_headers: int = 100) -> RequestHead:
+    """Read `raw`, which ends with its first empty line. Raises Refused, always closing."""
+    reader = _Reader()
+    parser = httptools.HttpRequestParser(reader)
+    try:
+        parser.feed_data(raw)
+    except httptools.HttpParserUpgrade as error:
+        raise _refused("Upgrade and CONNECT are not taken here", "upgrade_refused") from error
+    except httptools.HttpParserError as error:
+        raise _refused("the request is not valid HTTP/1.1") from error
+    if not reader.complete or reader.past_the_end:
+        raise _refused("the request's head has no clear end")
+    method = parser.get_method()
+    http10 = _version_is_1_0(raw, method, reader.url)
+    if len(reader.headers) > max_headers:
+        raise Refused(431, "too_many_headers", f"more than {max_headers} headers", close=True)
+    once, connection, expect = _once(reader.headers)
+    framing, length = _request_framing(once, http10=http10)
+    if expect not in (b"", b"100-continue"):
+        raise Refused(417, "expectation_failed", "only 100-continue can be expected", close=True)
+    return RequestHead(
+        method=method.decode("ascii"),
+        target=reader.url,
+        http10=http10,
+        headers=reader.headers,
+        once=once,
+        framing=framing,
+        length=length,
+        keep_alive=_wants_keep_alive(connection, http10=http10),
+        expects_continue=bool(expect) and not http10 and framing is not Framing.NONE,
+    )
+
+
+def parse_response_head(raw: bytes, *, to_head_request: bool) -> ResponseHead:
+    """Read an upstream's head, 1xx included. Raises Refused (502 `bad_gateway`)."""
+    reader = _Reader()
+    parser = httptools.HttpResponseParser(reader)
+    try:
+        parser.feed_data(raw)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        raise _bad_gateway("the service answered with something that is not HTTP/1.1") from error
+    if not reader.complete or reader.past_the_end:
+        raise _bad_gateway("the service's answer has no clear head")
+    status = parser.get_status_code()
+    http10 = parser.get_http_version() == "1.0"
+    connection = b"".join(b"," + v.lower() for n, v in reader.headers if n == b"connection")
+    framing, length = _response_framing(reader.headers)
+    if to_head_request or status in (204, 304) or status < 200:
+        framing, length = Framing.NONE, 0
+    keep_alive = framing is not Framing.CLOSE and _wants_keep_alive(connection, http10=http10)
+    return ResponseHead(status, reader.headers, framing, length, keep_alive)
+
+
+def _response_framing(headers: list[Header]) -> tuple[Framing, int]:
+    lengths = {value for name, value in headers if name == b"content-length"}
+    codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+    if len(lengths) + len(codings) > 1:
+        raise _bad_gateway("the service's answer does not say clearly how long it is")
+    if codings:
+        if codings[0] != b"chunked":
+            raise _bad_gateway("the service's answer has an unknown transfer coding")
+        return Framing.CHUNKED, 0
+    if not lengths:
+        return Framing.CLOSE, 0
+    length = _length(lengths.pop())
+    if length is None:
+        raise _bad_gateway("the service's answer has a malformed length")
+    return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
+
+
+def _version_is_1_0(raw: bytes, method: bytes, url: bytes) -> bool:
+    """The request line, rebuilt, must be what came: no second reading of it exists then."""
+    line = raw[: raw.index(b"\r\n")]
+    start = method + b" " + url + b" HTTP/"
+    if line == start + b"1.1":
+        return False
+    if line == start + b"1.0":
+        return True
+    if line.startswith(start):
+        raise Refused(505, "version_not_supported", "HTTP/1.1 is spoken here", close=True)
+    raise _refused("the request line is not 'METHOD target HTTP/1.1'")
+
+
+def _once(headers: list[Header]) -> tuple[dict[bytes, bytes], bytes, bytes]:
+    """The headers that may come once, the joined Connection, and Expect."""
+    once: dict[bytes, bytes] = {}
+    connection = expect = b""
+    for name, value in headers:
+        if name in _AT_MOST_ONCE:
+            if name in once:
+                raise _refused(f"the header {name.decode('ascii')} comes twice")
+            once[name] = value
+        elif name == b"connection":
+            connection += b"," + value.lower()
+        elif name == b"expect":
+            expect = value.lower()
+        elif name == b"upgrade":
+            raise _refused("Upgrade is not taken here", "upgrade_refused")
+        elif b"_" in name and name.replace(b"_", b"-") in _AT_MOST_ONCE:
+            raise _refused("a header only looks like the one that it is not")
+    return once, connection, expect
+
+
+def _request_framing(once: dict[bytes, bytes], *, http10: bool) -> tuple[Framing, int]:
+    host = once.get(b"host")
+    if host is None and not http10:
+        raise _refused("the Host header is missing")
+    if host is not None and not _HOST.match(host):
+        raise _refused("the Host header is malformed")
+    coding, raw_length = once.get(b"transfer-encoding"), once.get(b"content-length")
+    if coding is not None:
+        if raw_length is not None or http10 or coding.lower() != b"chunked":
+            raise _refused("the body's length is told in two ways, or in an unknown one")
+        return Framing.CHUNKED, 0
+    if raw_length is None:
+        return Framing.NONE, 0
+    length = _length(raw_length)
+    if length is None:
+        raise _refused("Content-Length is not a number")
+    return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
+
+
+def _length(value: bytes) -> int | None:
+    if not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
+        return None
+    return int(value)
+
+
+def _wants_keep_alive(connection: bytes, *, http10: bool) -> bool:
+    if not connection:
+        return not http10
+    tokens = {token.strip() for token in connection.split(b",")}
+    if b"close" in tokens:
+        return False
+    return not http10 or b"keep-alive" in tokens
+
+
+def _refused(detail: str, code: str = "bad_request") -> Refused:
+    return Refused(400, code, detail, close=True)
+
+
+def _bad_gateway(detail: str) -> Refused:
+    return Refused(502, "bad_gateway", detail)

@@ -1,0 +1,158 @@
+"""The route table: which upstream answers a path, and under which conditions.
+
+Theory of operation
+    Routes stand in a trie of path segments. A route is a template (`/orders/{id}`, every segment
+    must match) or a prefix (`/products`, itself and everything below). Candidates are compared
+    segment by segment from the left: a literal goes before a parameter, a route that says more
+    goes before a prefix that ended earlier. The first candidate that takes the method wins.
+
+Invariants (tests cite them)
+    R1  The order in which routes are declared changes nothing.
+    R2  A path that no route matches is 404; one that matches, with another method, is 405 and
+        `Allow` names every method that some matching route takes.
+    R3  Two routes that could both win the same request are refused when the table is built.
+
+Matching is case-sensitive on normalised paths (see targets.py). GET implies HEAD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from month1_caching_gateway.gateway.problems import Refused
+from scalelab.errors import InvalidInput
+
+Auth = Literal["none", "user"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One rule. Exactly one of `template` and `prefix` is given; both start with '/'.
+
+    upstream: name of the upstream that answers. rate: name of a rate policy, None = unlimited;
+    cost: tokens a request takes. timeout_s: from the end of the request to the head of the answer;
+    also the longest silence inside an answer, unless `streaming` (events may be far apart).
+    max_body_bytes: None = the gateway's limit. scope: demanded of a verified principal.
+    """
+
+    upstream: str
+    template: str | None = None
+    prefix: str | None = None
+    methods: frozenset[str] = frozenset({"GET"})
+    auth: Auth = "user"
+    scope: str | None = None
+    rate: str | None = None
+    cost: float = 1.0
+    idempotency_key_required: bool = False
+    timeout_s: float = 5.0
+    streaming: bool = False
+    max_body_bytes: int | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.template is None) == (self.prefix is None):
+            raise InvalidInput("a route has a template or a prefix", field="template")
+        if not self.pattern.startswith("/") or "//" in self.pattern:
+            raise InvalidInput(f"{self.pattern!r} is no absolute path", field="template")
+        if not self.methods:
+            raise InvalidInput(f"route {self.pattern!r} takes no method", field="methods")
+        if not self.name:
+            label = self.pattern if self.template else self.pattern.rstrip("/") + "/*"
+            object.__setattr__(self, "name", label)
+
+    @property
+    def pattern(self) -> str:
+        """The template or the prefix."""
+        return self.template or self.prefix or ""
+
+    def takes(self, method: str) -> bool:
+        """GET implies HEAD."""
+        return method in self.methods or (method == "HEAD" and "GET" in self.methods)
+
+
+def _no_routes() -> list[Route]:
+    return []
+
+
+def _no_children() -> dict[str, _Node]:
+    return {}
+
+
+@dataclass(slots=True)
+class _Node:
+    literal: dict[str, _Node] = field(default_factory=_no_children)
+    parameter: _Node | None = None
+    here: list[Route] = field(default_factory=_no_routes)
+    below: list[Route] = field(default_factory=_no_routes)
+
+
+class RouteTable:
+    """An immutable set of routes. Cost of `resolve`: O(segments), without backtracking in practice.
+
+    Raises InvalidInput if two routes collide (R3).
+    """
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes: tuple[Route, ...] = tuple(routes)
+        self._root = _Node()
+        for route in self.routes:
+            self._add(route)
+
+    def resolve(self, method: str, segments: Sequence[str]) -> Route:
+        """The route of a request. Raises Refused: 404 `unknown_route`, 405 `method_not_allowed`."""
+        allowed: set[str] = set()
+        for route in _candidates(self._root, segments, 0):
+            if route.takes(method):
+                return route
+            allowed |= route.methods
+        if not allowed:
+            raise Refused(404, "unknown_route", "there is nothing at this path")
+        if "GET" in allowed:
+            allowed.add("HEAD")
+        names = ", ".join(sorted(allowed)).encode()
+        raise Refused(
+            405,
+            "method_not_allowed",
+            "this path does not take this method",
+            headers=((b"Allow", names),),
+        )
+
+    def _add(self, route: Route) -> None:
+        node = self._root
+        for segment in _pattern_segments(route):
+            if segment.startswith("{") and segment.endswith("}"):
+                node.parameter = node.parameter or _Node()
+                node = node.parameter
+            else:
+                node = node.literal.setdefault(segment, _Node())
+        siblings = node.here if route.template is not None else node.below
+        implied = {"HEAD"} if route.takes("HEAD") else set[str]()
+        for other in siblings:
+            if any(other.takes(method) for method in route.methods | implied):
+                raise InvalidInput(f"two routes for {route.pattern!r} take the same method")
+        siblings.append(route)
+
+
+def _pattern_segments(route: Route) -> list[str]:
+    pattern = route.pattern if route.template is not None else route.pattern.rstrip("/")
+    segments = pattern[1:].split("/") if pattern else []
+    for segment in segments:
+        if segment != "{" + segment[1:-1] + "}" and ("{" in segment or "}" in segment):
+            raise InvalidInput(f"{segment!r}: a parameter is a whole segment", field="template")
+    return segments
+
+
+def _candidates(node: _Node, segments: Sequence[str], at: int) -> Iterator[Route]:
+    """Every matching route, the most specific first."""
+    if at == len(segments):
+        yield from node.here
+    else:
+        segment = segments[at]
+        child = node.literal.get(segment)
+        if child is not None:
+            yield from _candidates(child, segments, at + 1)
+        if node.parameter is not None and segment:
+            yield from _candidates(node.parameter, segments, at + 1)
+    yield from node.below

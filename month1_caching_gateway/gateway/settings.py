@@ -1,0 +1,76 @@
+"""Every limit and deadline of the gateway, as plain frozen values with safe defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scalelab.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where one process of an upstream listens."""
+
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> bytes:
+        """As written in a Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The processes of one service. max_connections and max_waiting count per endpoint."""
+
+    name: str
+    endpoints: tuple[Endpoint, ...]
+    max_connections: int = 64
+    max_waiting: int = 256
+
+    def __post_init__(self) -> None:
+        if not self.endpoints:
+            raise InvalidInput(f"upstream {self.name!r} has no endpoint", field="endpoints")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """Limits in bytes or counts, deadlines in seconds. Deadlines are met within `sweep_s`.
+
+    allowed_hosts: names accepted in Host, without port; empty = any (only behind an edge that
+    checks). trusted_proxies: peer addresses whose X-Forwarded-For and -Proto are believed.
+    body_window_s / body_window_bytes: a request body must bring that many bytes per window.
+    replay_bytes: a body up to this size is read whole before the upstream sees anything, so a slow
+    sender holds no upstream connection and a lost idle connection can be replaced once.
+    """
+
+    max_connections: int = 4096
+    max_request_line_bytes: int = 8 * 1024
+    max_head_bytes: int = 16 * 1024
+    max_headers: int = 100
+    max_body_bytes: int = 1024 * 1024
+    max_response_head_bytes: int = 32 * 1024
+    replay_bytes: int = 64 * 1024
+    buffer_bytes: int = 64 * 1024
+    head_timeout_s: float = 10.0
+    idle_timeout_s: float = 60.0
+    body_window_s: float = 10.0
+    body_window_bytes: int = 1024
+    slow_reader_timeout_s: float = 10.0
+    linger_s: float = 1.0
+    connect_timeout_s: float = 1.0
+    acquire_timeout_s: float = 2.0
+    upstream_idle_s: float = 30.0
+    admission_timeout_s: float = 3.0
+    drain_s: float = 10.0
+    sweep_s: float = 0.25
+    allowed_hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "[::1]"})
+    trusted_proxies: frozenset[str] = frozenset()
+    forwarded_proto: str = "http"
+    trace_ratio: float = 1.0
+    breaker_failures: int = 5
+    breaker_open_s: float = 5.0
+    log_flush_s: float = 0.25
+    log_max_pending: int = 10_000
