@@ -1,0 +1,53 @@
+"""Cache events as Prometheus counters."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from month1_caching_gateway.caching.events import (
+    CacheEvent,
+    EntryUnreadable,
+    FencesWaiting,
+    FillRefused,
+    Hook,
+    Looked,
+    Outcome,
+)
+
+
+def count_events(registry: CollectorRegistry, cache: str) -> Hook:
+    """A hook that counts the events of the cache named `cache` in `registry`.
+
+    cache_lookups_total{cache,outcome}: keys looked up, outcome hit | miss | bypass.
+    cache_fills_refused_total{cache}: stale fills that were caught.
+    cache_store_failures_total{cache,operation}: commands the store did not carry out.
+    cache_fences_waiting{cache}, cache_fences_dropped_total{cache}: undelivered invalidations.
+    cache_entries_unreadable_total{cache}: entries that were not ours or of an older shape.
+    """
+    lookups = Counter("cache_lookups", "Keys looked up.", ["cache", "outcome"], registry=registry)
+    refused = Counter("cache_fills_refused", "Stale fills caught.", ["cache"], registry=registry)
+    failures = Counter(
+        "cache_store_failures", "Failed store commands.", ["cache", "operation"], registry=registry
+    )
+    waiting = Gauge("cache_fences_waiting", "Undelivered fences.", ["cache"], registry=registry)
+    dropped = Counter("cache_fences_dropped", "Fences given up.", ["cache"], registry=registry)
+    unreadable = Counter(
+        "cache_entries_unreadable", "Unreadable entries.", ["cache"], registry=registry
+    )
+    by_outcome = {outcome: lookups.labels(cache, outcome.value) for outcome in Outcome}
+
+    def on_event(event: CacheEvent) -> None:
+        match event:
+            case Looked():
+                by_outcome[event.outcome].inc(event.keys)
+            case FillRefused():
+                refused.labels(cache).inc(event.keys)
+            case FencesWaiting():
+                waiting.labels(cache).set(event.waiting)
+                dropped.labels(cache).inc(event.dropped)
+            case EntryUnreadable():
+                unreadable.labels(cache).inc()
+            case _:
+                failures.labels(cache, event.operation).inc()
+
+    return on_event

@@ -1,0 +1,203 @@
+"""Entries in Redis: read many, put many, and fence after a write. Redis may be gone at any time.
+
+No method raises because of Redis: a failed read or put is told to the hook and answered with
+None or nothing, and the caller goes to the source. After `failures` in a row a breaker stops
+asking for `open_s`, so that requests do not pay the time-out one after the other; then one
+caller tries, and all others wait for its result by going to the source as before.
+
+A fence that could not be delivered waits here, at most `waiting_limit` keys, and is delivered
+before anything else is asked once Redis is back. Until then this process does not believe what
+Redis says about that key. If the process dies first, or the limit is passed, only the entry's
+lifetime bounds the staleness.
+
+Redis in cluster mode is not supported: one script call carries keys of several slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar, cast
+
+from redis.asyncio import Redis
+
+from month1_caching_gateway.caching.entries import Entry, Kind, decode, encode
+from month1_caching_gateway.caching.events import (
+    EntryUnreadable,
+    FencesWaiting,
+    FillRefused,
+    Hook,
+    StoreFailed,
+    ignore,
+)
+from scalelab.clients.redis import map_errors
+from scalelab.clock import Clock
+from scalelab.errors import CorruptData, ScalelabError
+
+T = TypeVar("T")
+
+_BATCH = 500
+"""Keys of one script call: a few hundred microseconds of Redis's only thread."""
+
+
+class RedisStore:
+    """Entries under `namespace:`. The Redis client is the caller's, with deadlines, and stays open.
+
+    namespace: name and version of what is stored; raise the version when the payload's form
+    changes. failures, open_s: see the module. waiting_limit: undelivered fences kept.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        namespace: str,
+        clock: Clock,
+        hook: Hook = ignore,
+        failures: int = 3,
+        open_s: float = 1.0,
+        waiting_limit: int = 10_000,
+    ) -> None:
+        self._redis = redis
+        self._prefix = namespace + ":"
+        self._hook = hook
+        self._switch = _Switch(clock, failures, open_s)
+        self._put_script = redis.register_script(_read_script())
+        self._waiting: dict[str, tuple[Entry, int]] = {}
+        self._waiting_limit = waiting_limit
+        self._is_delivering = False
+
+    async def read(self, keys: Sequence[str]) -> dict[str, Entry] | None:
+        """What stands under these keys, fences included, in one MGET; None: Redis cannot say."""
+        names = [self._prefix + key for key in keys]
+        found = await self._ask("read", lambda: self._redis.mget(names))
+        if found is None:
+            return None
+        entries: dict[str, Entry] = {}
+        for key, raw in zip(keys, cast("list[bytes | None]", found), strict=True):
+            entry = None if raw is None else self._decode(key, raw)
+            if entry is not None and not self._is_outdated(key, entry):
+                entries[key] = entry
+        return entries
+
+    async def put(self, entries: Mapping[str, tuple[Entry, int]]) -> None:
+        """Store entries (with their lifetime in ms) where no newer one stands."""
+        current = {
+            key: (entry, lifetime_ms)
+            for key, (entry, lifetime_ms) in entries.items()
+            if not self._is_outdated(key, entry)
+        }
+        stored = await self._ask("put", lambda: self._run_put(current))
+        if stored is not None:
+            refused = len(entries) - stored
+            if refused:
+                self._hook(FillRefused(refused))
+
+    async def fence(self, key: str, version: int, lifetime_ms: int) -> bool:
+        """Let nothing below `version` stand or be stored under `key`.
+
+        True: Redis has it. False: it waits here and is delivered when Redis is back.
+        """
+        entry = Entry(Kind.FENCE, version)
+        stored = await self._ask("fence", lambda: self._run_put({key: (entry, lifetime_ms)}))
+        if stored is None:
+            self._keep_waiting(key, entry, lifetime_ms)
+        return stored is not None
+
+    async def _ask(self, operation: str, command: Callable[[], Awaitable[T]]) -> T | None:
+        if not self._switch.lets_pass():
+            return None
+        is_answered = False
+        try:
+            with map_errors():
+                await self._deliver_waiting()
+                answer = await command()
+            is_answered = True
+        except ScalelabError as error:
+            self._hook(StoreFailed(operation, error.stable_code))
+            return None
+        finally:
+            # A cancelled attempt counts as failed: the next caller tries again after open_s.
+            self._switch.note(is_answered)
+        return answer
+
+    async def _run_put(self, entries: Mapping[str, tuple[Entry, int]]) -> int:
+        """How many of the entries were stored."""
+        stored = 0
+        items = list(entries.items())
+        for start in range(0, len(items), _BATCH):
+            batch = items[start : start + _BATCH]
+            names = [self._prefix + key for key, _ in batch]
+            arguments: list[bytes | int] = []
+            for _, (entry, lifetime_ms) in batch:
+                arguments += (encode(entry), lifetime_ms)
+            outcomes = await self._put_script(keys=names, args=arguments)
+            stored += sum(cast("list[int]", outcomes))
+        return stored
+
+    async def _deliver_waiting(self) -> None:
+        if not self._waiting or self._is_delivering:
+            return
+        self._is_delivering = True
+        try:
+            batch = dict(self._waiting)
+            await self._run_put(batch)
+        finally:
+            self._is_delivering = False
+        for key, delivered in batch.items():
+            if self._waiting.get(key) == delivered:
+                del self._waiting[key]
+        self._hook(FencesWaiting(len(self._waiting)))
+
+    def _keep_waiting(self, key: str, entry: Entry, lifetime_ms: int) -> None:
+        if self._is_outdated(key, entry):
+            return
+        self._waiting.pop(key, None)
+        self._waiting[key] = (entry, lifetime_ms)
+        dropped = 0
+        while len(self._waiting) > self._waiting_limit:
+            del self._waiting[next(iter(self._waiting))]
+            dropped += 1
+        self._hook(FencesWaiting(len(self._waiting), dropped))
+
+    def _is_outdated(self, key: str, entry: Entry) -> bool:
+        waiting = self._waiting.get(key)
+        return waiting is not None and entry.version < waiting[0].version
+
+    def _decode(self, key: str, raw: bytes) -> Entry | None:
+        try:
+            return decode(raw)
+        except CorruptData:
+            self._hook(EntryUnreadable(key))
+            return None
+
+
+def _read_script() -> str:
+    return Path(__file__).with_name("put.lua").read_text(encoding="utf-8")
+
+
+class _Switch:
+    """Whether Redis is asked at all: always, or after `failures` in a row once per `open_s`."""
+
+    def __init__(self, clock: Clock, failures: int, open_s: float) -> None:
+        self._clock = clock
+        self._limit = failures
+        self._open_s = open_s
+        self._failed = 0
+        self._next_try_s = 0.0
+
+    def lets_pass(self) -> bool:
+        now_s = self._clock.monotonic_s()
+        if self._failed < self._limit:
+            return True
+        if now_s < self._next_try_s:
+            return False
+        self._next_try_s = now_s + self._open_s  # this caller tries; the others go on waiting
+        return True
+
+    def note(self, is_answered: bool) -> None:
+        if is_answered:
+            self._failed = 0
+            return
+        self._failed += 1
+        self._next_try_s = self._clock.monotonic_s() + self._open_s

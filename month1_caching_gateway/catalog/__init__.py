@@ -1,0 +1,21 @@
+"""The catalogue: products in PostgreSQL, cached in Redis, served with entity tags."""
+
+from __future__ import annotations
+
+from month1_caching_gateway.catalog.app import CatalogConfig, create_catalog_app, migrate
+from month1_caching_gateway.catalog.database import DatabaseSettings, Sessions
+from month1_caching_gateway.catalog.product import Draft, Product
+from month1_caching_gateway.catalog.seed import draw, product_id, seed
+
+__all__ = [
+    "CatalogConfig",
+    "DatabaseSettings",
+    "Draft",
+    "Product",
+    "Sessions",
+    "create_catalog_app",
+    "draw",
+    "migrate",
+    "product_id",
+    "seed",
+]
