@@ -1,0 +1,235 @@
+"""The shop on real local servers: what starts, in which order, and where it then is.
+
+    with Runtime(folder, private=True) as runtime:
+        shop = start_shop(runtime)
+
+Order: databases and Redis; then, side by side, Kafka and the migrations; then all processes at
+once. A second start finds its data, its secrets and its topics and changes none of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from month6_capstone.credentials import make_credentials
+from month6_capstone.topology import (
+    DATABASES,
+    PORTS,
+    SERVICES,
+    Addresses,
+    Shard,
+    environment,
+)
+from scalelab.lab.runtime import Runtime
+from scalelab.lab.servers import (
+    Kafka,
+    Postgres,
+    Prometheus,
+    Redis,
+    ServerFailed,
+    ServerMissing,
+    ServiceSpec,
+)
+
+SHARDS = ("shard-0", "shard-1")
+_PREPARE_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """What a new shop is filled with. stock: units of each product."""
+
+    products: int = 500
+    users: int = 40
+    stock: int = 10_000
+    number: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """A running shop. without: what this machine could not have, one sentence each."""
+
+    runtime: Runtime
+    addresses: Addresses
+    links: list[tuple[str, str]]
+    monolith: bool
+    without: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        """The front door."""
+        return self.addresses.url("gateway")
+
+
+def start(runtime: Runtime) -> list[tuple[str, str]]:
+    """`./lab up month6`: the shop as separate processes, with the demo's catalogue."""
+    return start_shop(runtime).links
+
+
+def start_shop(
+    runtime: Runtime,
+    *,
+    monolith: bool = False,
+    seed: Seed | None = None,
+    trace_export: str = "none",
+    front_host: str = "127.0.0.1",
+) -> Shop:
+    """Start everything and return when the front door answers.
+
+    Raises ServerMissing or ServerFailed with a sentence for a person. Prometheus is the one server
+    the shop can do without; its absence is reported in `without`.
+    """
+    ports = {name: runtime.port(name, default) for name, default in PORTS.items()}
+    addresses, kafka = _start_stores(runtime, ports, trace_export)
+    env = _whole_environment(addresses, seed or Seed())
+    with ThreadPoolExecutor(1, thread_name_prefix="prepare") as pool:
+        tables = pool.submit(_prepare, runtime, "tables", env)
+        runtime.start(kafka)
+        _prepare(runtime, "topics", env)
+        tables.result()
+    runtime.services(*_services(addresses, monolith=monolith, front_host=front_host, env=env))
+    links = [("shop", addresses.url("gateway") + "/api/v1/products")]
+    without: list[str] = []
+    try:
+        prometheus = Prometheus(_targets(addresses), port=ports["prometheus"])
+        runtime.start(prometheus)
+        links.append(("metrics", prometheus.url))
+    except (ServerMissing, ServerFailed) as missing:
+        without.append(str(missing))
+    links += [(f"API of {name}", addresses.url(name) + "/docs") for name in ("identity", "orders")]
+    write_description(runtime.root, addresses)
+    return Shop(runtime, addresses, links, monolith, tuple(without))
+
+
+def _start_stores(
+    runtime: Runtime, ports: Mapping[str, int], trace_export: str
+) -> tuple[Addresses, Kafka]:
+    shop_db = Postgres("shop-db", port=ports["shop-db"])
+    primaries = {name: Postgres(name, port=ports[name]) for name in SHARDS}
+    replicas = {
+        name: primary.add_replica(f"{name}-replica", port=ports[f"{name}-replica"])
+        for name, primary in primaries.items()
+    }
+    redis = Redis("redis", port=ports["redis"])
+    kafka = Kafka("kafka", port=ports["kafka"])
+    runtime.start(shop_db, redis, *primaries.values(), *replicas.values())
+    dsns = {name: shop_db.ensure_database(name, name) for name in DATABASES}
+    shards: list[Shard] = []
+    for name, primary in primaries.items():
+        replica = replicas[name]
+        dsn = primary.ensure_database("orders", "orders")
+        replica_dsn = replica.dsn("orders", "orders", primary.password("orders"))
+        shards.append(Shard(name, dsn, primary.superuser_dsn(), replica.name, replica_dsn))
+    secrets = runtime.root / "secrets" / "shop"
+    make_credentials(secrets)
+    book = runtime.root / "provider" / "book.jsonl"
+    book.parent.mkdir(exist_ok=True)
+    addresses = Addresses(
+        ports=ports,
+        hosts={},
+        dsns=dsns,
+        shards=tuple(shards),
+        redis_url=redis.url,
+        kafka_bootstrap=f"127.0.0.1:{ports['kafka']}",
+        secrets=secrets,
+        book_path=book,
+        trace_export=trace_export,
+    )
+    return addresses, kafka
+
+
+def _whole_environment(addresses: Addresses, seed: Seed) -> dict[str, str]:
+    """The variables of every process together; their prefixes keep them apart."""
+    env: dict[str, str] = {}
+    for process in (*SERVICES, "gateway"):
+        env |= environment(process, addresses)
+    env |= {
+        "SEED_PRODUCTS": str(seed.products),
+        "SEED_USERS": str(seed.users),
+        "SEED_STOCK": str(seed.stock),
+        "SEED_NUMBER": str(seed.number),
+    }
+    return env
+
+
+def _prepare(runtime: Runtime, what: str, env: Mapping[str, str]) -> None:
+    """Run one preparing step in a process of its own, so that its libraries are not kept here."""
+    log = runtime.log_path("prepare")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "month6_capstone", f"prepare-{what}"],
+                env={**os.environ, **env},
+                cwd=Path(__file__).resolve().parents[1],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                timeout=_PREPARE_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ServerFailed(
+                f"Preparing the {what} took longer than {_PREPARE_TIMEOUT_S:.0f} s; see {log}."
+            ) from error
+    if done.returncode != 0:
+        tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        raise ServerFailed(
+            f'Preparing the {what} failed. Its log ends: "{" ".join(tail)}". '
+            f"Try: read {log}, or ./lab clean to start from nothing."
+        )
+
+
+def _services(
+    addresses: Addresses, *, monolith: bool, front_host: str, env: Mapping[str, str]
+) -> list[ServiceSpec]:
+    front = {"GATEWAY_HOST": front_host}
+    admin = addresses.ports["gateway-admin"]
+    if monolith:
+        argv = ("python", "-m", "month6_capstone", "monolith")
+        return [ServiceSpec("monolith", argv, port=admin, env={**env, **front}, restart=True)]
+    specs = [
+        ServiceSpec(
+            name,
+            ("python", "-m", "month6_capstone", name),
+            port=addresses.ports[name],
+            env=environment(name, addresses),
+            restart=True,
+        )
+        for name in SERVICES
+    ]
+    gateway = environment("gateway", addresses) | front
+    argv = ("python", "-m", "month6_capstone", "gateway")
+    return [*specs, ServiceSpec("gateway", argv, port=admin, env=gateway, restart=True)]
+
+
+def _targets(addresses: Addresses) -> dict[str, list[str]]:
+    jobs = {name: addresses.ports[name] for name in SERVICES}
+    jobs["gateway"] = addresses.ports["gateway-admin"]
+    return {name: [f"127.0.0.1:{port}"] for name, port in jobs.items()}
+
+
+def description_path(root: Path) -> Path:
+    """Where a stack keeps the description that `verify` reads."""
+    return root / "shop.json"
+
+
+def write_description(root: Path, addresses: Addresses) -> None:
+    """Write where the stores are, for `./lab verify` (mode 0600: it holds passwords)."""
+    path = description_path(root)
+    document = {
+        "shards": {shard.name: shard.primary_dsn for shard in addresses.shards},
+        "payments": addresses.dsns["payments"],
+        "inventory": addresses.dsns["inventory"],
+        "kafka_bootstrap": addresses.kafka_bootstrap,
+        "book_path": str(addresses.book_path),
+    }
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
