@@ -96,14 +96,14 @@ def upstream_request_head(
         parts.append(b"%b: %b\r\n" % (name, value))
     if head.framing is Framing.CHUNKED:
         parts.append(b"transfer-encoding: chunked\r\n")
-    elif head.framing is Framing.LENGTH or b"content-length" in head.once:
+    elif head.framing is Framing.LENGTH or b"content-length" in head.named:
         parts.append(b"content-length: %d\r\n" % head.length)
     parts.append(
         b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nx-request-id: %b\r\ntraceparent: %b\r\n"
         % (said.client_ip, said.proto, said.request_id, said.traceparent)
     )
-    if b"host" in head.once:
-        parts.append(b"x-forwarded-host: %b\r\n" % head.once[b"host"])
+    if b"host" in head.named:
+        parts.append(b"x-forwarded-host: %b\r\n" % head.named[b"host"])
     if said.tracestate:
         parts.append(b"tracestate: %b\r\n" % said.tracestate)
     parts.append(b"\r\n")

@@ -31,6 +31,7 @@ _HOST = re.compile(
 _AT_MOST_ONCE = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"authorization", b"idempotency-key")
 )
+_LISTS = frozenset((b"traceparent", b"tracestate", b"x-forwarded-for", b"x-forwarded-proto"))
 _MAX_LENGTH_DIGITS = 15
 
 
@@ -45,8 +46,8 @@ class Framing(Enum):
 
 @dataclass(slots=True)
 class RequestHead:
-    """headers: lower-case names, in order. once: those that may come only once, by name.
-
+    """headers: lower-case names, in order. named: the values the gateway itself looks at, by name;
+    several of one name are joined by commas where that is allowed, and refused where it is not.
     length: of the body in bytes, 0 unless framing is LENGTH. keep_alive: the client's wish.
     """
 
@@ -54,7 +55,7 @@ class RequestHead:
     target: bytes
     http10: bool
     headers: list[Header]
-    once: dict[bytes, bytes]
+    named: dict[bytes, bytes]
     framing: Framing
     length: int
     keep_alive: bool
@@ -63,7 +64,7 @@ class RequestHead:
     @property
     def host(self) -> str:
         """Host without the port, in lower case; empty for an HTTP/1.0 request without one."""
-        value = self.once.get(b"host", b"").decode("ascii").lower()
+        value = self.named.get(b"host", b"").decode("ascii").lower()
         name, _, port = value.rpartition(":")
         return name if name and port.isdigit() else value
 
@@ -119,8 +120,8 @@ def parse_request_head(raw: bytes, *, max_headers: int = 100) -> RequestHead:
     http10 = _version_is_1_0(raw, method, reader.url)
     if len(reader.headers) > max_headers:
         raise Refused(431, "too_many_headers", f"more than {max_headers} headers", close=True)
-    once, connection, expect = _once(reader.headers)
-    framing, length = _request_framing(once, http10=http10)
+    named, connection, expect = _named(reader.headers)
+    framing, length = _request_framing(named, http10=http10)
     if expect not in (b"", b"100-continue"):
         raise Refused(417, "expectation_failed", "only 100-continue can be expected", close=True)
     return RequestHead(
@@ -128,7 +129,7 @@ def parse_request_head(raw: bytes, *, max_headers: int = 100) -> RequestHead:
         target=reader.url,
         http10=http10,
         headers=reader.headers,
-        once=once,
+        named=named,
         framing=framing,
         length=length,
         keep_alive=_wants_keep_alive(connection, http10=http10),
@@ -186,15 +187,17 @@ def _version_is_1_0(raw: bytes, method: bytes, url: bytes) -> bool:
     raise _refused("the request line is not 'METHOD target HTTP/1.1'")
 
 
-def _once(headers: list[Header]) -> tuple[dict[bytes, bytes], bytes, bytes]:
-    """The headers that may come once, the joined Connection, and Expect."""
-    once: dict[bytes, bytes] = {}
+def _named(headers: list[Header]) -> tuple[dict[bytes, bytes], bytes, bytes]:
+    """The values we look at, the joined Connection, and Expect."""
+    named: dict[bytes, bytes] = {}
     connection = expect = b""
     for name, value in headers:
         if name in _AT_MOST_ONCE:
-            if name in once:
+            if name in named:
                 raise _refused(f"the header {name.decode('ascii')} comes twice")
-            once[name] = value
+            named[name] = value
+        elif name in _LISTS:
+            named[name] = named[name] + b"," + value if name in named else value
         elif name == b"connection":
             connection += b"," + value.lower()
         elif name == b"expect":
@@ -203,16 +206,16 @@ def _once(headers: list[Header]) -> tuple[dict[bytes, bytes], bytes, bytes]:
             raise _refused("Upgrade is not taken here", "upgrade_refused")
         elif b"_" in name and name.replace(b"_", b"-") in _AT_MOST_ONCE:
             raise _refused("a header only looks like the one that it is not")
-    return once, connection, expect
+    return named, connection, expect
 
 
-def _request_framing(once: dict[bytes, bytes], *, http10: bool) -> tuple[Framing, int]:
-    host = once.get(b"host")
+def _request_framing(named: dict[bytes, bytes], *, http10: bool) -> tuple[Framing, int]:
+    host = named.get(b"host")
     if host is None and not http10:
         raise _refused("the Host header is missing")
     if host is not None and not _HOST.match(host):
         raise _refused("the Host header is malformed")
-    coding, raw_length = once.get(b"transfer-encoding"), once.get(b"content-length")
+    coding, raw_length = named.get(b"transfer-encoding"), named.get(b"content-length")
     if coding is not None:
         if raw_length is not None or http10 or coding.lower() != b"chunked":
             raise _refused("the body's length is told in two ways, or in an unknown one")

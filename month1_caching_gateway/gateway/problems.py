@@ -6,8 +6,10 @@ never holds a stack trace, an internal address or what the caller sent.
 
 from __future__ import annotations
 
-import json
 from http import HTTPStatus
+
+from scalelab.errors import ScalelabError
+from scalelab.web.problem import Problem, from_error, instance_of
 
 Header = tuple[bytes, bytes]
 
@@ -41,18 +43,16 @@ def whole_seconds(seconds: float) -> int:
 
 
 def problem_body(refused: Refused, *, instance: str, request_id: str) -> bytes:
-    """The JSON document of a refusal. instance: the path, never the query."""
-    return json.dumps(
-        {
-            "type": "about:blank",
-            "title": reason(refused.status),
-            "status": refused.status,
-            "detail": refused.detail,
-            "instance": instance,
-            "code": refused.code,
-            "request_id": request_id,
-        }
-    ).encode()
+    """The JSON document of a refusal. instance: the path as sent, never the query."""
+    problem = Problem(refused.status, refused.code, refused.detail)
+    return problem.body(instance=instance_of(instance.encode()), request_id=request_id)
+
+
+def refused_by(error: ScalelabError) -> Refused:
+    """An error of ours as a refusal; status, headers and public text are decided in one place."""
+    problem = from_error(error)
+    headers = tuple((name.encode(), value.encode()) for name, value in problem.headers.items())
+    return Refused(problem.status, problem.code, problem.detail, headers=headers)
 
 
 def reason(status: int) -> str:

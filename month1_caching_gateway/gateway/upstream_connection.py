@@ -34,20 +34,25 @@ class AnswerSink(Protocol):
 class UpstreamConnection(asyncio.Protocol):
     """A keep-alive connection, owned by the pool that opened it.
 
-    on_lost: told once when the connection has ended. fresh: no exchange was completed on it.
+    on_lost: told once when the connection has ended. on_free: told when its user is done with it.
+    authority: the Host of this endpoint. fresh: no exchange was completed on it.
     """
 
     def __init__(
         self,
+        authority: bytes,
         on_lost: Callable[[UpstreamConnection], None],
+        on_free: Callable[[UpstreamConnection], None],
         *,
         max_head_bytes: int,
         buffer_bytes: int,
     ) -> None:
+        self.authority = authority
         self.fresh = True
         self.idle_since_s = 0.0
         self.answered_any_byte = False
         self._on_lost = on_lost
+        self._on_free = on_free
         self._max_head_bytes = max_head_bytes
         self._buffer_bytes = buffer_bytes
         self._transport: asyncio.Transport | None = None
@@ -92,6 +97,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._paused = False
             if self.alive:
                 self._transport.resume_reading()
+
+    def free(self) -> None:
+        """The answer has ended: back to the pool, which keeps the connection or closes it."""
+        self._on_free(self)
 
     def abort(self) -> None:
         """Drop the connection at once; the sink hears nothing more."""

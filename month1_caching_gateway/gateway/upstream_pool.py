@@ -140,7 +140,9 @@ class EndpointPool:
 
     def _new(self) -> UpstreamConnection:
         return UpstreamConnection(
+            self.endpoint.authority,
             self._on_lost,
+            self.release,
             max_head_bytes=self._settings.max_response_head_bytes,
             buffer_bytes=self._settings.buffer_bytes,
         )

@@ -1,0 +1,17 @@
+"""The API gateway's data plane: HTTP/1.1 in, HTTP/1.1 out, every promise checked on the way."""
+
+from month1_caching_gateway.gateway.gateway import Gateway
+from month1_caching_gateway.gateway.route_config import GatewayConfig, load_config
+from month1_caching_gateway.gateway.routes import Route, RouteTable
+from month1_caching_gateway.gateway.settings import Endpoint, GatewaySettings, Upstream
+
+__all__ = [
+    "Endpoint",
+    "Gateway",
+    "GatewayConfig",
+    "GatewaySettings",
+    "Route",
+    "RouteTable",
+    "Upstream",
+    "load_config",
+]

@@ -1,0 +1,541 @@
+"""One request's way through the gateway, from its head to the end of its answer.
+
+Theory of operation
+    The fast path is callbacks only. A task is made when something has to wait: a token or an
+    allowance to be checked, a connection to be opened.
+
+        ADMITTING  -> BUFFERING (a small body is read whole) ->  OPENING -> SENDING -> ANSWERING
+                   \\-> OPENING (a large or chunked body waits in the client's socket) ->/
+
+    Both directions push back: when one side cannot write, the other is not read. Nothing here
+    buffers more than one read of each side beyond the transports' own limits.
+
+Invariants (tests cite them)
+    E1  Every request ends in exactly one of: a whole answer, a refusal, a closed connection.
+    E2  An answer that has begun is never followed by another; if it breaks, the client's
+        connection is closed, so that it cannot be taken for whole.
+    E3  A request is sent twice only if no byte of an answer came, the connection was a reused one,
+        and the request is idempotent by its method or carries a key; and at most twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from enum import Enum
+from typing import Protocol
+
+from month1_caching_gateway.gateway.admission import ANONYMOUS, Admitted, client_ip
+from month1_caching_gateway.gateway.bodies import LAST_CHUNK, chunk
+from month1_caching_gateway.gateway.headers import (
+    Forwarding,
+    client_response_head,
+    own_response,
+    upstream_request_head,
+)
+from month1_caching_gateway.gateway.heads import Framing, RequestHead, ResponseHead
+from month1_caching_gateway.gateway.plane import Plane
+from month1_caching_gateway.gateway.problems import Refused, problem_body, refused_by
+from month1_caching_gateway.gateway.request_log import Record
+from month1_caching_gateway.gateway.routes import Route
+from month1_caching_gateway.gateway.targets import Target, parse_target
+from month1_caching_gateway.gateway.upstream_connection import UpstreamConnection
+from month1_caching_gateway.gateway.upstream_group import Permit, UpstreamGroup
+from scalelab.errors import ScalelabError
+
+_IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_UNHEALTHY = frozenset((502, 503, 504))
+_NEVER_S = float("inf")
+CLIENT_GONE = 499
+
+
+class Phase(Enum):
+    """Where the request is."""
+
+    ADMITTING = "admitting"
+    BUFFERING = "buffering"
+    OPENING = "opening"
+    SENDING = "sending"
+    ANSWERING = "answering"
+    DONE = "done"
+
+
+class ClientSide(Protocol):
+    """The client's connection, as an exchange sees it."""
+
+    peer: str
+
+    @property
+    def body_is_read(self) -> bool:
+        """The whole request has come in."""
+        ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def mind_body(self) -> None:
+        """`wants_body` may have changed: read on, or stop."""
+        ...
+
+    def skip_body(self) -> bool:
+        """Throw away what is left of the body; False if it has not all come."""
+        ...
+
+    def answered(self, *, keep_alive: bool) -> None:
+        """The answer is written; the next request may be read."""
+        ...
+
+    def abort(self) -> None: ...
+
+
+class Exchange:
+    """Made for each request head; driven by the client's and the upstream's connection."""
+
+    __slots__ = (
+        "_admitted",
+        "_answer",
+        "_answer_framing",
+        "_attempts",
+        "_began_s",
+        "_body",
+        "_bytes_in",
+        "_bytes_out",
+        "_client",
+        "_client_ip",
+        "_code",
+        "_connection",
+        "_first_byte_s",
+        "_group",
+        "_head",
+        "_keep_alive",
+        "_permit",
+        "_phase",
+        "_plane",
+        "_request_id",
+        "_route",
+        "_sent_s",
+        "_target",
+        "_task",
+        "_trace",
+        "_upstream_full",
+        "deadline_s",
+    )
+
+    def __init__(self, plane: Plane, client: ClientSide, head: RequestHead) -> None:
+        self._plane = plane
+        self._client = client
+        self._head = head
+        self._phase = Phase.ADMITTING
+        self._began_s = plane.clock.monotonic_s()
+        self._sent_s: float | None = None
+        self._first_byte_s: float | None = None
+        self.deadline_s = _NEVER_S
+        self._request_id = plane.new_request_id()
+        self._trace = plane.tracing.begin(head.named)
+        self._client_ip = client_ip(
+            client.peer,
+            head.named.get(b"x-forwarded-for", b""),
+            plane.settings.trusted_proxies,
+        )
+        self._route: Route | None = None
+        self._target: Target | None = None
+        self._group: UpstreamGroup | None = None
+        self._permit: Permit | None = None
+        self._admitted = ANONYMOUS
+        self._task: asyncio.Task[None] | None = None
+        self._connection: UpstreamConnection | None = None
+        self._upstream_full = False
+        self._body: list[bytes] = []
+        self._attempts = 0
+        self._answer: ResponseHead | None = None
+        self._answer_framing = Framing.NONE
+        self._keep_alive = head.keep_alive
+        self._code = ""
+        self._bytes_in = 0
+        self._bytes_out = 0
+
+    # What the client's connection calls.
+
+    @property
+    def wants_body(self) -> bool:
+        """Whether body bytes can be taken now."""
+        if self._phase is Phase.BUFFERING:
+            return True
+        return self._phase in (Phase.SENDING, Phase.ANSWERING) and not self._upstream_full
+
+    def begin(self) -> None:
+        """Decide what can be decided at once, and go as far as possible."""
+        try:
+            route = self._resolve()
+        except Refused as refused:
+            self._refuse(refused)
+            return
+        if self._plane.admission.waits(route):
+            self._task = self._spawn(self._admit(route))
+        else:
+            try:
+                self._plane.admission.check_without_waiting(route, self._head)
+            except Refused as refused:
+                self._refuse(refused)
+                return
+            self._proceed(ANONYMOUS)
+
+    def on_body(self, pieces: list[bytes], *, ended: bool) -> None:
+        """The next payload of the request."""
+        self._bytes_in += sum(map(len, pieces))
+        if self._phase is Phase.BUFFERING:
+            self._body.extend(pieces)
+            if ended:
+                self._open()
+            return
+        connection = self._connection
+        if connection is None:
+            return
+        if self._head.framing is Framing.CHUNKED:
+            pieces = [chunk(piece) for piece in pieces]
+            if ended:
+                pieces.append(LAST_CHUNK)
+        if pieces:
+            connection.write(b"".join(pieces))
+        if ended:
+            self._phase = Phase.ANSWERING
+            self._expect_more()
+
+    def on_body_failed(self, refused: Refused) -> None:
+        """The body is malformed, too large or too slow: the request cannot be completed."""
+        self._drop_upstream()
+        if self._answer is not None:
+            self._break_off(refused.code)
+        else:
+            self._refuse(refused)
+
+    def on_client_lost(self) -> None:
+        """The client has gone: whatever runs for it stops."""
+        if self._phase is Phase.DONE:
+            return
+        self._drop_upstream()
+        self._finish(CLIENT_GONE, "client_closed")
+
+    def on_client_writable(self, *, writable: bool) -> None:
+        """The client reads slower than the answer comes, or again fast enough."""
+        connection = self._connection
+        if connection is None:
+            return
+        if writable:
+            connection.resume()
+            self._expect_more()
+        else:
+            connection.pause()
+            self.deadline_s = _NEVER_S  # the wait is the client's doing; it has a deadline there
+
+    def on_deadline(self) -> None:
+        """The upstream was silent, or did not read, for longer than the route allows."""
+        self._report(ok=False)
+        self._drop_upstream()
+        if self._answer is not None:
+            self._break_off("upstream_timeout")
+        else:
+            self._refuse(Refused(504, "upstream_timeout", "the service did not answer in time"))
+
+    # What the upstream's connection calls.
+
+    def on_answer(self, head: ResponseHead | None, pieces: list[bytes], *, ended: bool) -> None:
+        out: list[bytes] = []
+        if head is not None:
+            out.append(self._answer_head(head))
+        self._bytes_out += sum(map(len, pieces))
+        if self._answer_framing is Framing.CHUNKED:
+            out.extend(chunk(piece) for piece in pieces)
+            if ended:
+                out.append(LAST_CHUNK)
+        else:
+            out.extend(pieces)
+        if out:
+            self._client.write(out[0] if len(out) == 1 else b"".join(out))
+        if ended:
+            self._answered()
+        elif self.deadline_s != _NEVER_S:
+            self._expect_more()
+
+    def on_upstream_lost(self, refused: Refused) -> None:
+        connection, self._connection = self._connection, None
+        if self._answer is not None:
+            self._report(ok=False)
+            self._break_off(refused.code)
+        elif connection is not None and self._may_resend(connection):
+            self._plane.metrics.event("retry_after_lost_idle_connection")
+            self.deadline_s = _NEVER_S
+            self._phase = Phase.OPENING
+            self._task = self._spawn(self._connect(fresh=True))
+        else:
+            self._report(ok=False)
+            self._refuse(refused)
+
+    def on_upstream_writable(self, *, writable: bool) -> None:
+        self._upstream_full = not writable
+        if self._phase is Phase.SENDING:
+            self.deadline_s = _NEVER_S if writable else self._soon()
+        self._client.mind_body()
+
+    # The steps.
+
+    def _resolve(self) -> Route:
+        settings = self._plane.settings
+        head = self._head
+        if settings.allowed_hosts and head.host and head.host not in settings.allowed_hosts:
+            raise Refused(421, "misdirected_request", "this host is not served here")
+        self._target = parse_target(head.target)
+        route = self._route = self._plane.routes.resolve(head.method, self._target.segments)
+        limit = self.max_body_bytes
+        if head.length > limit:
+            raise Refused(413, "body_too_large", f"the body is larger than {limit} bytes")
+        return route
+
+    @property
+    def max_body_bytes(self) -> int:
+        """On the wire, framing included."""
+        if self._route is not None and self._route.max_body_bytes is not None:
+            return self._route.max_body_bytes
+        return self._plane.settings.max_body_bytes
+
+    async def _admit(self, route: Route) -> None:
+        try:
+            async with asyncio.timeout(self._plane.settings.admission_timeout_s):
+                admitted = await self._plane.admission.check(route, self._head, self._client_ip)
+        except TimeoutError:
+            late = "whether this request may pass could not be found out in time"
+            self._refuse(Refused(503, "admission_timeout", late, retry_after_s=1.0))
+        except Refused as refused:
+            self._refuse(refused)
+        else:
+            self._proceed(admitted)
+
+    def _proceed(self, admitted: Admitted) -> None:
+        self._admitted = admitted
+        head = self._head
+        if self._client.body_is_read:
+            self._open()
+            return
+        if head.expects_continue:
+            self._client.write(_CONTINUE)
+        if head.framing is Framing.LENGTH and head.length <= self._plane.settings.replay_bytes:
+            self._phase = Phase.BUFFERING
+            self._client.mind_body()
+        else:
+            self._open()
+
+    def _open(self) -> None:
+        self._phase = Phase.OPENING
+        route = self._require_route()
+        group = self._group = self._plane.upstreams[route.upstream]
+        try:
+            self._permit = group.admit()
+        except ScalelabError as error:
+            self._refuse(refused_by(error))
+            return
+        connection = group.take_idle()
+        if connection is not None:
+            self._send(connection)
+        else:
+            self._task = self._spawn(self._connect(fresh=False))
+
+    async def _connect(self, *, fresh: bool) -> None:
+        group = self._group
+        if group is None:
+            return
+        try:
+            connection = await group.acquire(fresh=fresh)
+        except ScalelabError as error:
+            self._report(ok=None if error.stable_code == "upstream_busy" else False)
+            self._refuse(refused_by(error))
+        else:
+            self._send(connection)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        head, target = self._head, self._target
+        if target is None:
+            return
+        self._connection = connection
+        self._attempts += 1
+        settings = self._plane.settings
+        proto = settings.forwarded_proto.encode()
+        if self._client.peer in settings.trusted_proxies:
+            told = head.named.get(b"x-forwarded-proto", b"")
+            proto = told if told in (b"http", b"https") else proto
+        said = Forwarding(
+            client_ip=self._client_ip.encode(),
+            proto=proto,
+            request_id=self._request_id.encode(),
+            traceparent=self._trace.traceparent,
+            tracestate=self._trace.tracestate,
+        )
+        request = upstream_request_head(head, target.wire(), connection.authority, said)
+        self._sent_s = self._plane.clock.monotonic_s()
+        if self._body:
+            request += b"".join(self._body)
+        whole = self._client.body_is_read
+        self._phase = Phase.ANSWERING if whole else Phase.SENDING
+        self._upstream_full = False
+        connection.ask(self, request, to_head_request=head.method == "HEAD")
+        if whole:
+            self._expect_answer()
+        else:
+            self._client.mind_body()
+
+    def _answer_head(self, head: ResponseHead) -> bytes:
+        self._answer = head
+        self._first_byte_s = self._plane.clock.monotonic_s()
+        self._report(ok=head.status not in _UNHEALTHY)
+        http10 = self._head.http10
+        framing = head.framing
+        if framing in (Framing.CHUNKED, Framing.CLOSE):
+            framing = Framing.CLOSE if http10 else Framing.CHUNKED
+        whole = self._client.body_is_read
+        self._keep_alive = (
+            self._head.keep_alive
+            and whole
+            and framing is not Framing.CLOSE
+            and not self._plane.draining
+        )
+        self._answer_framing = framing
+        if self._require_route().streaming:
+            self.deadline_s = _NEVER_S
+        return client_response_head(
+            head,
+            framing=framing,
+            keep_alive=self._keep_alive,
+            http10=http10,
+            request_id=self._request_id.encode(),
+            extra=self._admitted.headers,
+        )
+
+    def _answered(self) -> None:
+        answer, connection = self._answer, self._connection
+        self._connection = None
+        if connection is not None:
+            if self._client.body_is_read:
+                connection.free()
+            else:
+                connection.abort()  # the service answered without reading the whole request
+        self._finish(answer.status if answer else 0, "")
+        self._client.answered(keep_alive=self._keep_alive)
+
+    def _may_resend(self, connection: UpstreamConnection) -> bool:
+        """E3. A body that was streamed is gone, so only requests held whole qualify."""
+        head = self._head
+        held = head.framing is Framing.NONE or bool(self._body)
+        repeatable = head.method in _IDEMPOTENT or b"idempotency-key" in head.named
+        untouched = not connection.fresh and not connection.answered_any_byte
+        return held and repeatable and untouched and self._attempts == 1
+
+    def _refuse(self, refused: Refused) -> None:
+        """Answer by ourselves. The connection lives on if the request's end is known."""
+        if self._phase is Phase.DONE:
+            return
+        self._report(ok=None)
+        whole = self._client.skip_body()
+        keep = self._head.keep_alive and whole and not refused.close and not self._plane.draining
+        path = self._head.target.partition(b"?")[0].decode("latin-1")
+        body = problem_body(refused, instance=path, request_id=self._request_id)
+        self._finish(refused.status, refused.code)
+        self._client.write(
+            own_response(
+                refused.status,
+                body,
+                refused.headers,
+                keep_alive=keep,
+                http10=self._head.http10,
+                request_id=self._request_id.encode(),
+                with_body=self._head.method != "HEAD",
+            )
+        )
+        self._client.answered(keep_alive=keep)
+
+    def _break_off(self, code: str) -> None:
+        """E2: the answer has begun and cannot be completed."""
+        if self._phase is not Phase.DONE:
+            self._finish(self._answer.status if self._answer else 0, code)
+            self._client.abort()
+
+    def _drop_upstream(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+
+    def _report(self, *, ok: bool | None) -> None:
+        """Tell the breaker, once. None: the call says nothing about the service's health."""
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            permit.report(ok=ok)
+
+    def _soon(self) -> float:
+        return self._plane.clock.monotonic_s() + self._require_route().timeout_s
+
+    def _expect_answer(self) -> None:
+        self.deadline_s = self._soon()
+
+    def _expect_more(self) -> None:
+        if self._phase is not Phase.DONE and not (self._answer and self._require_route().streaming):
+            self._expect_answer()
+
+    def _require_route(self) -> Route:
+        if self._route is None:
+            raise AssertionError("a request is routed before it is forwarded")
+        return self._route
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        return self._plane.spawn(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[object, object, None]) -> None:
+        """A bug of ours must not leave the caller waiting for ever."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - logged with its type, answered as 500
+            self._plane.log.error("request failed", error=repr(error), request_id=self._request_id)
+            self._drop_upstream_later()
+            self._refuse(Refused(500, "internal", "the gateway failed"))
+
+    def _drop_upstream_later(self) -> None:
+        self._task = None  # it is the running one
+        self._drop_upstream()
+
+    def _finish(self, status: int, code: str) -> None:
+        plane = self._plane
+        self._phase = Phase.DONE
+        self._report(ok=None)
+        self.deadline_s = _NEVER_S
+        now_s = plane.clock.monotonic_s()
+        total_s = now_s - self._began_s
+        route = self._route.name if self._route else "-"
+        method = self._head.method if self._route else "-"
+        plane.metrics.request(route, method, status, total_s)
+        upstream_s = wait_s = None
+        if self._sent_s is not None:
+            wait_s = self._sent_s - self._began_s
+            if self._first_byte_s is not None:
+                upstream_s = self._first_byte_s - self._sent_s
+                plane.metrics.upstream(self._require_route().upstream, upstream_s)
+        self._trace.end(route, method, status)
+        plane.request_log.add(
+            Record(
+                at=plane.clock.now(),
+                request_id=self._request_id,
+                trace_id=self._trace.trace_id,
+                method=self._head.method,
+                path=self._target.path if self._target else "",
+                route=route,
+                status=status,
+                code=code,
+                upstream=self._route.upstream if self._route and self._attempts else "",
+                subject=self._admitted.subject,
+                client=self._client_ip,
+                bytes_in=self._bytes_in,
+                bytes_out=self._bytes_out,
+                attempts=self._attempts,
+                total_s=total_s,
+                upstream_s=upstream_s,
+                wait_s=wait_s,
+            )
+        )

@@ -1,0 +1,226 @@
+"""The gateway: listener, deadlines, drain. Composition is all that happens here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Iterable, Mapping
+from random import Random, SystemRandom
+
+from month1_caching_gateway.gateway.admission import Admission, RateLimiter, Verifier
+from month1_caching_gateway.gateway.client_connection import ClientConnection
+from month1_caching_gateway.gateway.metrics import GatewayMetrics
+from month1_caching_gateway.gateway.plane import Plane
+from month1_caching_gateway.gateway.request_log import RequestLog, Sink
+from month1_caching_gateway.gateway.routes import Route, RouteTable
+from month1_caching_gateway.gateway.settings import GatewaySettings, Upstream
+from month1_caching_gateway.gateway.tracing import Tracing
+from month1_caching_gateway.gateway.upstream_breaker import UpstreamBreaker
+from month1_caching_gateway.gateway.upstream_group import UpstreamGroup
+from month1_caching_gateway.ratelimit import Policy
+from scalelab.clock import Clock
+from scalelab.errors import InvalidInput, Unavailable
+from scalelab.telemetry import Telemetry
+
+_BACKLOG = 2048
+_STATES = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
+_POLL_S = 0.01
+
+
+class Gateway:
+    """An HTTP/1.1 gateway in this process's event loop.
+
+    routes name upstreams by `Upstream.name` and rate policies by key of `rates`. limiter: see
+    month1_caching_gateway.ratelimit.Limiter. log_sink: takes whole JSON lines as bytes, in another
+    thread; standard output by default. The gateway owns its connections and tasks; it does not
+    close what is passed in. Raises InvalidInput for names that do not exist.
+
+    Example (how a stack composes it)::
+
+        gateway = Gateway(
+            GatewaySettings(allowed_hosts=frozenset({"shop.example"})),
+            [
+                Route("catalog", prefix="/api/v1/products", auth="none", rate="anonymous"),
+                Route("orders", template="/api/v1/orders", methods=frozenset({"GET", "POST"}),
+                      rate="user"),
+                Route("orders", template="/api/v1/orders/{order_id}/events", streaming=True),
+            ],
+            [
+                Upstream("catalog", (Endpoint("127.0.0.1", 8101),)),
+                Upstream("orders", (Endpoint("127.0.0.1", 8102), Endpoint("127.0.0.1", 8112))),
+            ],
+            TokenVerifier(HttpJwks(jwks_url, fetch), issuer, audience, clock),
+            Limiter(RedisStore(redis_client), clock),
+            telemetry,
+            clock,
+            rates={"anonymous": Policy(20, 10.0), "user": Policy(100, 50.0)},
+        )
+        port = await gateway.start("127.0.0.1", 8080)
+        ...
+        await gateway.stop()
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        routes: Iterable[Route],
+        upstreams: Iterable[Upstream],
+        verifier: Verifier,
+        limiter: RateLimiter,
+        telemetry: Telemetry,
+        clock: Clock,
+        *,
+        rates: Mapping[str, Policy] | None = None,
+        log_sink: Sink | None = None,
+        random: Random | None = None,
+    ) -> None:
+        table = RouteTable(routes)
+        upstreams = tuple(upstreams)
+        rates = dict(rates or {})
+        _check_names(table, upstreams, rates)
+        groups = {
+            upstream.name: UpstreamGroup(
+                upstream, settings, clock, UpstreamBreaker(upstream.name, settings, clock)
+            )
+            for upstream in upstreams
+        }
+        chance = random or Random(SystemRandom().getrandbits(128))
+        self._settings = settings
+        self._clock = clock
+        self._connections: set[ClientConnection] = set()
+        self._groups = groups
+        metrics = GatewayMetrics(
+            {
+                "gateway_breaker_open": (
+                    "0 closed, 0.5 half-open, 1 open.",
+                    "upstream",
+                    lambda: {name: _STATES[g.breaker_state] for name, g in groups.items()},
+                ),
+                "gateway_upstream_connections": (
+                    "Open, or being opened.",
+                    "upstream",
+                    lambda: {name: float(g.connections) for name, g in groups.items()},
+                ),
+                "gateway_connections": (
+                    "Client connections open.",
+                    "listener",
+                    lambda: {"http": float(len(self._connections))},
+                ),
+            }
+        )
+        telemetry.registry.register(metrics)
+        self._plane = Plane(
+            settings=settings,
+            routes=table,
+            upstreams=groups,
+            admission=Admission(verifier, limiter, rates),
+            tracing=Tracing(telemetry, settings.trace_ratio, chance),
+            metrics=metrics,
+            request_log=RequestLog(
+                log_sink or _standard_output,
+                flush_s=settings.log_flush_s,
+                max_pending=settings.log_max_pending,
+            ),
+            log=telemetry.log,
+            clock=clock,
+            random=chance,
+        )
+        self._server: asyncio.Server | None = None
+        self._background: list[asyncio.Task[None]] = []
+
+    @property
+    def serving(self) -> bool:
+        """Listening and not draining: what readiness should say."""
+        return self._server is not None and not self._plane.draining
+
+    @property
+    def connections(self) -> int:
+        """Client connections open now."""
+        return len(self._connections)
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the bound port. Raises Unavailable (`address_in_use`)."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                lambda: ClientConnection(self._plane, self._connections),
+                host,
+                port,
+                backlog=_BACKLOG,
+            )
+        except OSError as error:
+            raise Unavailable(
+                f"cannot listen on {host}:{port}: {error.strerror}", code="address_in_use"
+            ) from error
+        self._background = [
+            loop.create_task(self._sweep(), name="gateway-sweep"),
+            loop.create_task(self._plane.request_log.run(), name="gateway-request-log"),
+        ]
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Drain: no new connection, running requests end (up to drain_s), then close the rest.
+
+        Safe to call twice, and before `start`.
+        """
+        self._plane.draining = True
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        await self._drain()
+        for connection in tuple(self._connections):
+            connection.abort_for_stop()
+        await self._end_tasks()
+        for group in self._groups.values():
+            group.close()
+        await asyncio.sleep(0)  # transports report their end on the next turn of the loop
+        await self._plane.request_log.flush()
+
+    async def _drain(self) -> None:
+        give_up_s = self._clock.monotonic_s() + self._settings.drain_s
+        while True:
+            for connection in tuple(self._connections):
+                connection.close_if_idle()
+            busy = any(connection.busy for connection in self._connections)
+            if not busy or self._clock.monotonic_s() >= give_up_s:
+                return
+            await asyncio.sleep(_POLL_S)
+
+    async def _end_tasks(self) -> None:
+        tasks = [*self._background, *self._plane.tasks]
+        self._background = []
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.sweep_s)
+            now_s = self._clock.monotonic_s()
+            for connection in tuple(self._connections):
+                connection.sweep(now_s)
+            for group in self._groups.values():
+                group.sweep(now_s)
+
+
+def _check_names(
+    table: RouteTable, upstreams: Iterable[Upstream], rates: Mapping[str, Policy]
+) -> None:
+    known = {upstream.name for upstream in upstreams}
+    for route in table.routes:
+        if route.upstream not in known:
+            raise InvalidInput(f"route {route.name} names no known upstream", field="upstream")
+        if route.rate is None:
+            continue
+        if route.rate not in rates:
+            raise InvalidInput(f"route {route.name} names no known rate policy", field="rate")
+        if not 0 < route.cost <= rates[route.rate].capacity:
+            raise InvalidInput(f"route {route.name} costs more than its policy holds", field="cost")
+
+
+def _standard_output(lines: bytes) -> None:
+    sys.stdout.buffer.write(lines)
+    sys.stdout.buffer.flush()
