@@ -39,7 +39,7 @@ async def place_and_watch(shop: Shop, shopper: Shopper, base_url: str, clock: Cl
 async def watch(
     session: aiohttp.ClientSession, base_url: str, shopper: Shopper, order_id: str
 ) -> AsyncIterator[str]:
-    """The statuses of an order as they happen; reconnects with the last event id until cancelled."""
+    """The statuses of an order as they happen; reconnects, resuming, until cancelled."""
     url = f"{base_url}/api/v1/orders/{order_id}/events"
     last = ""
     while True:

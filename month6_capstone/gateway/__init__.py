@@ -1,0 +1,1 @@
+"""The shop's front door: month 1's gateway with the shop's routes."""
