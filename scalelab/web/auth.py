@@ -29,7 +29,11 @@ class RequireToken(SecurityBase):
 
 
 def require(verifier: TokenVerifier, scope: str | None = None) -> RequireToken:
-    """`Annotated[Principal, Depends(require(verifier, "shop"))]`.
+    """A dependency that gives the Principal of the request's token.
+
+    In a function that builds routes: `shopper = Depends(require(verifier, "shop"))`, then
+    `async def route(caller: Principal = shopper)`. (An Annotated with a local name in it cannot
+    be resolved by FastAPI under `from __future__ import annotations`.)
 
     401 with code token_missing, token_malformed, token_expired or token_invalid; 403 with code
     insufficient_scope where `scope` is named and the token lacks it.

@@ -8,13 +8,14 @@ closing at once would reset the connection, and the caller would never see the a
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scalelab.errors import InvalidInput, TooLarge
 from scalelab.web.json_depth import nests_deeper_than
-from scalelab.web.problem import Problem, from_error, malformed_json
+from scalelab.web.problem import from_error, malformed_json
 from scalelab.web.problem_response import send_problem
 
 
@@ -79,20 +80,20 @@ class LimitsMiddleware:
     async def _with_body(self, json_body: bool, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with asyncio.timeout(self._limits.body_timeout_s):
-                body = await self._read(receive)
-        except TooLarge as error:
-            await self._refuse(error, scope, receive, send)
-            return
+                body, complete = await self._read(receive)
         except TimeoutError:
             error = InvalidInput("The body did not arrive in time.", code="body_timeout")
-            await self._refuse(error, scope, receive, send)
+            await self._refuse(error, scope, None, send)
             return
-        if json_body and nests_deeper_than(body, self._limits.json_depth):
+        if body is None:
+            await self._refuse(_body_too_large(), scope, None if complete else receive, send)
+        elif json_body and nests_deeper_than(body, self._limits.json_depth):
             await send_problem(malformed_json(), scope, send)
-            return
-        await self._app(scope, _replay(body, receive), send)
+        else:
+            await self._app(scope, _replay(body, receive), send)
 
-    async def _read(self, receive: Receive) -> bytes:
+    async def _read(self, receive: Receive) -> tuple[bytes | None, bool]:
+        """The body, or None if it is too large; and whether its end has been read."""
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -100,29 +101,26 @@ class LimitsMiddleware:
             if message["type"] == "http.disconnect":
                 raise ClientGone
             chunk: bytes = message.get("body", b"")
+            complete = not message.get("more_body", False)
             size += len(chunk)
             if size > self._limits.body_bytes:
-                raise _body_too_large()
+                return None, complete
             chunks.append(chunk)
-            if not message.get("more_body", False):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            if complete:
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks), True
 
     async def _refuse(
-        self, error: TooLarge | InvalidInput, scope: Scope, receive: Receive, send: Send
+        self, error: TooLarge | InvalidInput, scope: Scope, rest: Receive | None, send: Send
     ) -> None:
+        """Answer and close the connection. rest: where octets may still come from."""
         problem = from_error(error)
-        closing = Problem(
-            problem.status,
-            problem.code,
-            problem.detail,
-            headers={**problem.headers, "connection": "close"},
-        )
+        headers = {**problem.headers, "connection": "close"}
+        closing = replace(problem, headers=headers)
         await send_problem(closing, scope, send, more_body=True)
-        try:
-            async with asyncio.timeout(_LINGER_S):
-                await self._discard(receive)
-        except TimeoutError:
-            pass
+        if rest is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER_S):
+                    await self._discard(rest)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _discard(self, receive: Receive) -> None:
