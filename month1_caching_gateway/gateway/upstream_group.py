@@ -71,12 +71,17 @@ class UpstreamGroup:
         """An idle connection to the endpoint whose turn it is, if it has one."""
         if len(self._pools) == 1:
             return self._pools[0].take_idle()
-        return self._pools[self._turn()[0]].take_idle()
+        connection = self._pools[self._order()[0]].take_idle()
+        if connection is not None:
+            self._next += 1
+        return connection
 
     async def acquire(self, *, fresh: bool) -> UpstreamConnection:
         """A connection to any endpoint. Raises Unavailable if all refuse, Overloaded if full."""
         refused: Unavailable | None = None
-        for index in self._turn():
+        order = self._order()
+        self._next += 1
+        for index in order:
             try:
                 return await self._pools[index].acquire(fresh=fresh)
             except Unavailable as error:
@@ -96,11 +101,10 @@ class UpstreamGroup:
         for pool in self._pools:
             pool.close()
 
-    def _turn(self) -> list[int]:
+    def _order(self) -> list[int]:
         """Endpoints in the order to try: round robin, those that refused just now at the end."""
         count = len(self._pools)
-        first, self._next = self._next, (self._next + 1) % count
-        order = [(first + step) % count for step in range(count)]
+        order = [(self._next + step) % count for step in range(count)]
         now_s = self._clock.monotonic_s()
         return sorted(order, key=lambda index: self._passed_over_until_s[index] > now_s)
 
