@@ -25,8 +25,8 @@ import asyncio
 import os
 import select
 import socket
-from collections.abc import AsyncGenerator
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -147,7 +147,7 @@ class Database:
     async def dedicated(self) -> AsyncGenerator[AsyncConnection, None]:
         """An own connection beside the pool, in autocommit mode, for LISTEN or advisory locks.
 
-        Raises Unavailable if the server is away. The caller bounds its own waits.
+        Raises Unavailable if the server is away. The caller bounds its waits by `cut_off_after`.
         """
         arguments = _connect_arguments(self._settings, self.name)
         try:
@@ -207,6 +207,19 @@ class Database:
             kind=SpanKind.CLIENT,
             attributes={"db.system.name": "postgresql", "db.namespace": self.name},
         )
+
+
+@contextmanager
+def cut_off_after(conn: AsyncConnection, timeout_s: float) -> Generator[None, None, None]:
+    """End the connection if the block takes longer than `timeout_s`, for `dedicated()` ones.
+
+    The statement under way then raises as a lost connection does, and the connection is unusable.
+    """
+    watchdog = asyncio.get_running_loop().call_later(timeout_s, _sever, conn)
+    try:
+        yield
+    finally:
+        watchdog.cancel()
 
 
 class _Work:

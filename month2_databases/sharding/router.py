@@ -1,0 +1,130 @@
+"""Shard router: from a user or an order to the one server that has it.
+
+A user hashes to a slot, an order id carries its slot, the shard map names the shard. Nothing is
+looked up anywhere else, so a dead shard takes only its own keys with it: they get Unavailable with
+`retry_after_s`, at once after the first few, while all others go on.
+
+Guarantees
+    G1  A read that brings the token of a write sees that write, or fails. It is never stale.
+    G2  A token that is forged, malformed, of another shard or timeline means "read the primary".
+    G3  Writes go to the primary of the key's shard and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Self
+from uuid import UUID
+
+from opentelemetry.trace import Tracer
+
+from month2_databases.replication import verify
+from month2_databases.sharding.events import RouterEvent, RouterHook
+from month2_databases.sharding.sessions import ReadSession, WriteSession
+from month2_databases.sharding.shard import PoolSizes, Shard
+from month2_databases.sharding.shard_map import ShardMap, ShardSettings, even
+from scalelab.clients.postgres import Database
+from scalelab.clock import Clock
+from scalelab.errors import InvalidInput
+from scalelab.hashing import slot_for_key
+from scalelab.ids import slot_of
+
+
+class ShardRouter:
+    """Routes users and orders; an async context manager that owns all pools.
+
+    token_keys: secrets of 16 bytes or more; the first signs, all verify. shard_map: slots split
+    evenly in the order of `shards` by default. Entering does not fail when servers are away.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[ShardSettings],
+        *,
+        token_keys: Sequence[bytes],
+        clock: Clock,
+        tracer: Tracer | None = None,
+        pools: PoolSizes | None = None,
+        shard_map: ShardMap | None = None,
+        hooks: Sequence[RouterHook] = (),
+    ) -> None:
+        if not token_keys or any(len(key) < 16 for key in token_keys):
+            raise InvalidInput("token keys have at least 16 bytes", field="token_keys")
+        self._map = shard_map or even([shard.name for shard in shards])
+        self._keys = tuple(token_keys)
+        self._hooks = tuple(hooks)
+        self._shards = {
+            shard.name: Shard(shard, pools=pools or PoolSizes(), clock=clock, tracer=tracer)
+            for shard in shards
+        }
+        unknown = set(self._map.shards) - self._shards.keys()
+        if unknown:
+            raise InvalidInput(f"the shard map names {sorted(unknown)}", field="shard_map")
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            for shard in self._shards.values():
+                await stack.enter_async_context(shard)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def shard_map(self) -> ShardMap:
+        """The map in use."""
+        return self._map
+
+    @property
+    def primaries(self) -> Mapping[str, Database]:
+        """The primaries by shard, for work that goes over all of them (relays, checks)."""
+        return {name: shard.primary for name, shard in self._shards.items()}
+
+    def slot_of_user(self, user_id: str) -> int:
+        """The user's slot, which their order ids must carry."""
+        return slot_for_key(user_id)
+
+    def shard_of_user(self, user_id: str) -> str:
+        """The shard that has everything of this user."""
+        return self._map.shard_of(slot_for_key(user_id))
+
+    def shard_of_order(self, order_id: UUID) -> str:
+        """The shard that has this order; InvalidInput if the id was not made for routing."""
+        return self._map.shard_of(slot_of(order_id))
+
+    def session_for(self, order_id: UUID) -> WriteSession:
+        """A transaction where this order lives: `async with session as conn`, then `.token`."""
+        return self._write(self.shard_of_order(order_id))
+
+    def session_for_user(self, user_id: str) -> WriteSession:
+        """A transaction where this user lives: `async with session as conn`, then `.token`."""
+        return self._write(self.shard_of_user(user_id))
+
+    def read_session(
+        self,
+        *,
+        order_id: UUID | None = None,
+        user_id: str | None = None,
+        token: str | None = None,
+    ) -> ReadSession:
+        """A connection for reading one order or one user's data, autocommit.
+
+        token: what the client brought, None if it brought none; then any live replica will do.
+        Give exactly one of `order_id` and `user_id`.
+        """
+        if (order_id is None) == (user_id is None):
+            raise InvalidInput("a read is for an order or for a user", field="order_id")
+        name = self.shard_of_order(order_id) if order_id else self.shard_of_user(user_id or "")
+        wanted = verify(token, self._keys)
+        refused = token is not None and (wanted is None or wanted.server != name)
+        return ReadSession(self._shards[name], wanted, refused=refused, tell=self._tell)
+
+    def _write(self, shard: str) -> WriteSession:
+        return WriteSession(self._shards[shard], self._keys[0], self._tell)
+
+    def _tell(self, event: RouterEvent) -> None:
+        for hook in self._hooks:
+            hook(event)
