@@ -6,7 +6,7 @@ so a redelivered event changes nothing, and an event whose effect was lost is de
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, TypeVar
 from uuid import UUID
@@ -33,7 +33,12 @@ from scalelab.clock import Clock
 from scalelab.errors import CorruptData
 from scalelab.ids import uuid7
 
+CONSUMER = "inventory"
+"""The consumer group, and the name under which the inbox remembers events."""
+
 TOPIC = "inventory.stock"
+"""Where inventory says what became of an order's stock."""
+
 SOURCE = "/inventory"
 PAID = "orders.order.paid.v1"
 PAYMENT_FAILED = "orders.order.payment_failed.v1"
@@ -63,16 +68,26 @@ class _Paid(_Over):
     lines: Annotated[list[_Line], Field(min_length=1)]
 
 
-async def reserve(event: Event, *, database: Database, consumer: str, clock: Clock) -> None:
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The store and names that both event handlers work with."""
+
+    database: Database
+    clock: Clock
+    consumer: str = CONSUMER
+    topic: str = TOPIC
+
+
+async def reserve(desk: Desk, event: Event) -> None:
     """Handle one delivery of `orders.order.paid.v1`.
 
     Raises CorruptData for an event that can never be handled, retryable errors otherwise.
     """
     paid = _parse(_Paid, event)
     lines = in_order(Line(line.product_id, line.quantity) for line in paid.lines)
-    now = clock.now()
-    async with database.transaction() as conn:
-        if not await first_time(conn, consumer, event.id):
+    now = desk.clock.now()
+    async with desk.database.transaction() as conn:
+        if not await first_time(conn, desk.consumer, event.id):
             return
         existing = await store.lock_hold(conn, paid.hold_id)
         if existing is not None and existing.lines and existing.lines != lines:
@@ -81,18 +96,21 @@ async def reserve(event: Event, *, database: Database, consumer: str, clock: Clo
         if existing is None or existing.state in (HoldState.EXPIRED, HoldState.RELEASED):
             levels = await store.lock_levels(conn, [line.product_id for line in lines])
         settlement = on_paid(existing, enough_free=not shortages(levels, lines))
-        await _settle(conn, paid, existing, settlement, lines, paid.user_id, now)
+        await _settle(conn, paid, existing, settlement, lines=lines, user_id=paid.user_id, now=now)
+        await append(conn, _answer(paid, settlement, now), desk.topic)
 
 
-async def release(event: Event, *, database: Database, consumer: str, clock: Clock) -> None:
+async def release(desk: Desk, event: Event) -> None:
     """Handle one delivery of `payment_failed` or `cancelled`: nothing of the order stays held."""
     over = _parse(_Over, event)
-    now = clock.now()
-    async with database.transaction() as conn:
-        if not await first_time(conn, consumer, event.id):
+    now = desk.clock.now()
+    async with desk.database.transaction() as conn:
+        if not await first_time(conn, desk.consumer, event.id):
             return
         existing = await store.lock_hold(conn, over.hold_id)
-        await _settle(conn, over, existing, on_order_over(existing), (), "", now)
+        settlement = on_order_over(existing)
+        await _settle(conn, over, existing, settlement, lines=(), user_id="", now=now)
+        await append(conn, _answer(over, settlement, now), desk.topic)
 
 
 async def _settle(
@@ -100,6 +118,7 @@ async def _settle(
     about: _Over,
     existing: Hold | None,
     settlement: Settlement,
+    *,
     lines: tuple[Line, ...],
     user_id: str,
     now: datetime,
@@ -123,7 +142,6 @@ async def _settle(
         )
         await store.move(conn, settlement.move, own)
         await store.change_hold(conn, hold, now=now)
-    await append(conn, _answer(about, settlement, now), TOPIC)
 
 
 def _answer(about: _Over, settlement: Settlement, now: datetime) -> Event:

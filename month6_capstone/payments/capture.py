@@ -16,6 +16,7 @@ from uuid import UUID
 from month3_messaging.broker import Event
 from month3_messaging.inbox import first_time
 from month6_capstone.payments import postgres as store
+from month6_capstone.payments.desk import Desk
 from month6_capstone.payments.ledger import Money
 from month6_capstone.payments.messages import Placed, parse_placed
 from month6_capstone.payments.payment import (
@@ -27,82 +28,56 @@ from month6_capstone.payments.payment import (
     must_charge,
     settle_charge,
 )
-from month6_capstone.payments.provider_client import ProviderClient
 from month6_capstone.payments.refund import refund_late
-from scalelab.clients.postgres import Database
-from scalelab.clock import Clock
 from scalelab.ids import uuid7
 
 
-async def capture(
-    event: Event, *, database: Database, provider: ProviderClient, consumer: str, clock: Clock
-) -> None:
+async def capture(desk: Desk, event: Event) -> None:
     """Handle one delivery of `orders.order.placed.v1`. Safe to repeat at any point.
 
     Raises retryable errors when the provider or the database cannot answer, CorruptData for an
     event that can never be handled.
     """
     placed = parse_placed(event)
-    async with database.autocommit() as conn:
-        if await store.seen(conn, consumer, event.id):
+    async with desk.database.autocommit(read_only=True) as conn:
+        if await store.seen(conn, desk.consumer, event.id):
             return
         existing = await store.find(conn, placed.order_id)
+    outcome = await _ask(desk, placed, existing)
+    if outcome is None:
+        await _answer_again(desk, event, placed.order_id)
+    elif not await _settle(desk, event, placed.order_id, outcome):
+        await refund_late(desk, placed.order_id, outcome, event=event)
+
+
+async def _ask(desk: Desk, placed: Placed, existing: Payment | None) -> Charged | Declined | None:
+    """The provider's word on this order; None if there is no need to ask, or nothing to hear.
+
+    For a tombstone that is the charge which an earlier delivery may have left behind.
+    """
     if must_charge(existing):
         money = Money(placed.total_minor, placed.currency)
-        outcome = await provider.charge(placed.order_id, money, placed.card_token)
-    else:
-        outcome = await _earlier_outcome(existing, placed, provider)
-    if outcome is not None and await _settle(
-        event, placed.order_id, outcome, database, consumer, clock
-    ):
-        return
-    if isinstance(outcome, Charged):
-        await refund_late(
-            placed.order_id,
-            outcome,
-            database=database,
-            provider=provider,
-            clock=clock,
-            event=event,
-            consumer=consumer,
-        )
-        return
-    await _answer_again(event, placed.order_id, database, consumer, clock)
-
-
-async def _earlier_outcome(
-    existing: Payment | None, placed: Placed, provider: ProviderClient
-) -> Charged | None:
-    """For a tombstone: the charge that an earlier delivery may have left behind."""
+        return await desk.provider.charge(placed.order_id, money, placed.card_token)
     if existing is not None and existing.status is Status.CANCELLED:
-        return await provider.find_charge(placed.order_id)
+        return await desk.provider.find_charge(placed.order_id)
     return None
 
 
-async def _settle(
-    event: Event,
-    order_id: UUID,
-    outcome: Charged | Declined,
-    database: Database,
-    consumer: str,
-    clock: Clock,
-) -> bool:
+async def _settle(desk: Desk, event: Event, order_id: UUID, outcome: Charged | Declined) -> bool:
     """One transaction of step 3; False if a tombstone stands and the charge must go back."""
-    now = clock.now()
-    async with database.transaction() as conn:
+    now = desk.clock.now()
+    async with desk.database.transaction() as conn:
         existing = await store.lock(conn, order_id)
         settlement = settle_charge(existing, outcome, order_id=order_id, payment_id=uuid7(now))
         if settlement is None:
             return False
-        if await first_time(conn, consumer, event.id):
-            await store.settle(conn, settlement, now)
+        if await first_time(conn, desk.consumer, event.id):
+            await store.settle(conn, settlement, desk.topic, now)
     return True
 
 
-async def _answer_again(
-    event: Event, order_id: UUID, database: Database, consumer: str, clock: Clock
-) -> None:
-    async with database.transaction() as conn:
+async def _answer_again(desk: Desk, event: Event, order_id: UUID) -> None:
+    async with desk.database.transaction() as conn:
         existing = await store.lock(conn, order_id)
-        if existing is not None and await first_time(conn, consumer, event.id):
-            await store.answer(conn, answer_again(existing), clock.now())
+        if existing is not None and await first_time(conn, desk.consumer, event.id):
+            await store.answer(conn, answer_again(existing), desk.topic, desk.clock.now())

@@ -20,7 +20,6 @@ from month6_capstone.payments.ledger import Entry, Money
 from month6_capstone.payments.payment import Answer, Payment, Settlement, Status, tombstone
 from scalelab.ids import uuid7
 
-TOPIC = "payments.payment"
 SOURCE = "/payments"
 
 Connection = AsyncConnection[Any]
@@ -80,7 +79,7 @@ async def seen(conn: Connection, consumer: str, event_id: UUID) -> bool:
     return await cursor.fetchone() is not None
 
 
-async def settle(conn: Connection, settlement: Settlement, now: datetime) -> None:
+async def settle(conn: Connection, settlement: Settlement, topic: str, now: datetime) -> None:
     """Write the row, its entries and the answer, inside the caller's transaction."""
     payment = settlement.payment
     money = payment.money
@@ -100,12 +99,12 @@ async def settle(conn: Connection, settlement: Settlement, now: datetime) -> Non
     )
     for entry in settlement.entries:
         await _add_entry(conn, entry, now)
-    await answer(conn, settlement, now)
+    await answer(conn, settlement, topic, now)
 
 
-async def answer(conn: Connection, settlement: Settlement, now: datetime) -> None:
+async def answer(conn: Connection, settlement: Settlement, topic: str, now: datetime) -> None:
     """Publish what a settled row says, without changing it."""
-    await append(conn, answer_event(settlement, now), TOPIC)
+    await append(conn, answer_event(settlement, now), topic)
 
 
 async def entomb(

@@ -18,9 +18,11 @@ from uuid import UUID
 from month3_messaging.broker import Event
 from month3_messaging.inbox import first_time
 from month6_capstone.payments import postgres as store
+from month6_capstone.payments.desk import Desk
 from month6_capstone.payments.messages import parse_cancelled
 from month6_capstone.payments.payment import (
     Charged,
+    Declined,
     Payment,
     Status,
     answer_again,
@@ -28,111 +30,82 @@ from month6_capstone.payments.payment import (
     settle_late_charge,
     settle_refund,
 )
-from month6_capstone.payments.provider_client import ProviderClient
-from scalelab.clients.postgres import Database
-from scalelab.clock import Clock
+from scalelab.errors import InvariantBroken
 
 
-async def give_back(
-    event: Event,
-    *,
-    database: Database,
-    provider: ProviderClient,
-    consumer: str,
-    clock: Clock,
-    recheck_s: float,
-) -> None:
+async def give_back(desk: Desk, event: Event) -> None:
     """Handle one delivery of `orders.order.cancelled.v1`. Safe to repeat at any point.
 
-    `recheck_s`: seconds after which a tombstone is checked against the provider once more.
     Raises retryable errors when the provider or the database cannot answer.
     """
     order_id = parse_cancelled(event).order_id
-    now = clock.now()
-    async with database.transaction() as conn:
-        if await store.seen(conn, consumer, event.id):
+    now = desk.clock.now()
+    recheck_at = now + timedelta(seconds=desk.recheck_s)
+    async with desk.database.transaction() as conn:
+        if await store.seen(conn, desk.consumer, event.id):
             return
-        recheck_at = now + timedelta(seconds=recheck_s)
         row = await store.entomb(conn, order_id, now=now, recheck_at=recheck_at)
     if must_refund(row):
-        await provider.refund(order_id, _charge_id(row))
-        await _settle_refund(event, order_id, database, consumer, clock)
-        return
-    charge = await provider.find_charge(order_id) if row.status is Status.CANCELLED else None
-    if charge is not None:
-        await refund_late(
-            order_id,
-            charge,
-            database=database,
-            provider=provider,
-            clock=clock,
-            event=event,
-            consumer=consumer,
-        )
-        return
-    await _settle_refund(event, order_id, database, consumer, clock)
+        await desk.provider.refund(order_id, _charge_id(row))
+    elif row.status is Status.CANCELLED:
+        charge = await desk.provider.find_charge(order_id)
+        if charge is not None:
+            await refund_late(desk, order_id, charge, event=event)
+            return
+    await _settle_refund(desk, event, order_id)
 
 
 async def refund_late(
-    order_id: UUID,
-    charge: Charged,
-    *,
-    database: Database,
-    provider: ProviderClient,
-    clock: Clock,
-    event: Event | None = None,
-    consumer: str = "",
+    desk: Desk, order_id: UUID, charge: Charged | Declined, *, event: Event | None = None
 ) -> None:
     """Refund a charge that surfaced behind a tombstone, then book both movements.
 
     With an `event`, its inbox row is written too and decides whether to answer.
     """
-    await provider.refund(order_id, charge.charge_id)
-    now = clock.now()
-    async with database.transaction() as conn:
+    if isinstance(charge, Declined):
+        raise InvariantBroken(f"order {order_id}: a declined charge has nothing to refund")
+    await desk.provider.refund(order_id, charge.charge_id)
+    now = desk.clock.now()
+    async with desk.database.transaction() as conn:
         row = await store.lock(conn, order_id)
         if row is None or (event is None and row.status is not Status.CANCELLED):
             return
-        if event is None or await first_time(conn, consumer, event.id):
-            await store.settle(conn, settle_late_charge(row, charge), now)
+        if event is None or await first_time(conn, desk.consumer, event.id):
+            await store.settle(conn, settle_late_charge(row, charge), desk.topic, now)
 
 
-async def recheck(
-    *, database: Database, provider: ProviderClient, clock: Clock, limit: int = 100
-) -> int:
+async def recheck(desk: Desk, *, limit: int = 100) -> int:
     """Look for charges behind tombstones that are due; returns how many went back.
 
     Bounded by `limit` per call; a failing provider raises and leaves the rest for the next call.
     """
-    async with database.autocommit() as conn:
-        due = await store.due_for_recheck(conn, clock.now(), limit)
+    async with desk.database.autocommit(read_only=True) as conn:
+        due = await store.due_for_recheck(conn, desk.clock.now(), limit)
     refunded = 0
     for stone in due:
-        charge = await provider.find_charge(stone.order_id)
+        charge = await desk.provider.find_charge(stone.order_id)
         if charge is None:
-            async with database.autocommit() as conn:
+            async with desk.database.autocommit() as conn:
                 await store.rechecked(conn, stone.order_id)
             continue
-        await refund_late(stone.order_id, charge, database=database, provider=provider, clock=clock)
+        await refund_late(desk, stone.order_id, charge)
         refunded += 1
     return refunded
 
 
-async def _settle_refund(
-    event: Event, order_id: UUID, database: Database, consumer: str, clock: Clock
-) -> None:
-    now = clock.now()
-    async with database.transaction() as conn:
+async def _settle_refund(desk: Desk, event: Event, order_id: UUID) -> None:
+    now = desk.clock.now()
+    async with desk.database.transaction() as conn:
         row = await store.lock(conn, order_id)
-        if row is None or not await first_time(conn, consumer, event.id):
+        if row is None or not await first_time(conn, desk.consumer, event.id):
             return
         if row.status is Status.CAPTURED:
-            await store.settle(conn, settle_refund(row), now)
+            await store.settle(conn, settle_refund(row), desk.topic, now)
         else:
-            await store.answer(conn, answer_again(row), now)
+            await store.answer(conn, answer_again(row), desk.topic, now)
 
 
 def _charge_id(row: Payment) -> str:
     if row.charge_id is None:
-        raise AssertionError(f"payment of order {row.order_id} is captured without a charge")
+        raise InvariantBroken(f"payment of order {row.order_id} is captured without a charge")
     return row.charge_id
