@@ -1,43 +1,40 @@
-"""The order saga: which facts move an order, to where, and what it then says.
+"""The order saga: which facts move an order, to where, and what is then said. Pure data.
 
-Theory of operation
-    The saga learns *facts*: payment captured or failed, stock reserved or rejected, money
-    refunded, time ran out. It keeps the set of facts it knows. A new fact is added to the set, and
-    transitions are then taken from the table below for as long as one applies. A fact that is
-    known already changes nothing. A fact that came too early waits in the set until the order has
-    reached the state in which it counts. So duplicates, any order of delivery and late replies
-    need no code of their own.
+    CAPTURED               RESERVED
+    pending ------> paid ----------> (stock_reserved) confirmed
+      |  |            | REJECTED
+      |  |            v             REFUNDED
+      |  +DEADLINE-> cancelled ----------------------> refunded
+      |               | PAYMENT_FAILED: nothing was captured
+      |               v
+      |              cancelled, settled
+      v
+    payment_failed
 
-                         CAPTURED            RESERVED
-        pending ----------------> paid ----------------> stock_reserved --> confirmed (end)
-           | PAYMENT_FAILED        | REJECTED, REFUNDED
-           |                       v               REFUNDED
-           |  TIMED_OUT ------> cancelled --------------------> refunded (end)
-           v                       ^  (end if nothing was captured)
-        payment_failed (end) ------+
-                        CAPTURED after all
+The machine (scalelab.saga) keeps every fact it was told, so duplicates, early and late replies
+need no rules here. An effect is the name of a status the order enters: the driver writes it to the
+history and, if it is in ANNOUNCED, publishes `orders.order.<status>.v1`.
 
-    The pivot is `paid`: before it time can run out; after it the saga only waits, because the
-    inventory's answer decides and always comes. Entering `cancelled` asks payments to give back
-    whatever it captured, now or later (payments keeps the tombstone), so a capture that arrives
-    after the cancellation only means that a refund is still owed.
+The pivot is `paid`. Before it time can run out; after it the saga only waits, because inventory's
+answer decides and always comes. Entering `cancelled` asks payments to give back whatever it
+captured or will capture. Payments answers once: refunded, or nothing was captured. It keeps the
+tombstone (scalelab.saga.participant), so no answer can be overtaken by a capture.
 
 Invariants (tests cite them)
-    I1  A status is entered at most once, so each event is emitted at most once.
-    I2  `confirmed` needs CAPTURED and RESERVED, and is never entered together with `cancelled`.
-    I3  If CAPTURED is known, the order is confirmed, or `cancelled` was emitted.
-    I4  The saga has ended exactly when nothing more is owed: confirmed; refunded; payment_failed;
-        or cancelled with payments' word that nothing was captured.
-    I5  Known facts never shrink, and a fact that is already known changes nothing.
+    O1  A status is entered at most once, so each event is published at most once.
+    O2  `confirmed` needs CAPTURED and RESERVED and excludes `cancelled`.
+    O3  If CAPTURED is known and the order is past `paid`, it is confirmed or was cancelled.
+    O4  In every world that payments and inventory can produce, in every order of delivery, the
+        saga ends, and money is kept if and only if the order is confirmed.
 
-Source: Garcia-Molina and Salem 1987, "Sagas"; differs in: facts are a set, not a log, and
-compensation is asked for once and carried out by its owner.
+Source: Garcia-Molina and Salem 1987, "Sagas".
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from scalelab.saga import DEADLINE, Kind, Rule, SagaDefinition, Step
 
 
 class Status(StrEnum):
@@ -53,14 +50,13 @@ class Status(StrEnum):
 
 
 class Fact(StrEnum):
-    """What the saga can learn. The values are stored."""
+    """What the saga is told by payments and inventory. The values are stored."""
 
     CAPTURED = "captured"
     PAYMENT_FAILED = "payment_failed"
+    REFUNDED = "refunded"
     RESERVED = "reserved"
     REJECTED = "rejected"
-    REFUNDED = "refunded"
-    TIMED_OUT = "timed_out"
 
 
 ANNOUNCED = frozenset(
@@ -72,71 +68,47 @@ ANNOUNCED = frozenset(
         Status.REFUNDED,
     }
 )
-"""Statuses whose entering is published as `orders.order.<status>.v1`."""
+"""Statuses whose entering is published."""
+
+FINAL = frozenset({Status.CONFIRMED, Status.PAYMENT_FAILED, Status.CANCELLED, Status.REFUNDED})
+"""Statuses that may be the last; only `cancelled` can still become `refunded`."""
+
+CANCELLED_SETTLED = "cancelled_settled"
+"""The end step of an order that was cancelled before anything was captured."""
 
 
-@dataclass(frozen=True, slots=True)
-class OrderSaga:
-    """Where an order stands and all it was told."""
-
-    status: Status = Status.PENDING
-    facts: frozenset[Fact] = field(default_factory=lambda: frozenset[Fact]())
-
-
-@dataclass(frozen=True, slots=True)
-class Advance:
-    """The saga after a fact, and the statuses it entered, in order; empty if nothing moved."""
-
-    saga: OrderSaga
-    entered: tuple[Status, ...]
-
-
-# Per status, the facts that move it and where to, most urgent first. None: moves at once.
-_MOVES: dict[Status, tuple[tuple[Fact | None, Status], ...]] = {
-    Status.PENDING: (
-        (Fact.PAYMENT_FAILED, Status.PAYMENT_FAILED),
-        (Fact.TIMED_OUT, Status.CANCELLED),
-        (Fact.CAPTURED, Status.PAID),
-    ),
-    Status.PAID: (
-        (Fact.REFUNDED, Status.CANCELLED),
-        (Fact.REJECTED, Status.CANCELLED),
-        (Fact.RESERVED, Status.STOCK_RESERVED),
-    ),
-    Status.STOCK_RESERVED: ((None, Status.CONFIRMED),),
-    Status.PAYMENT_FAILED: ((Fact.CAPTURED, Status.CANCELLED),),
-    Status.CANCELLED: ((Fact.REFUNDED, Status.REFUNDED),),
-    Status.CONFIRMED: (),
-    Status.REFUNDED: (),
-}
-
-
-def learn(saga: OrderSaga, fact: Fact) -> Advance:
-    """Tell the saga one fact. Total: every fact is accepted in every state.
-
-    TIMED_OUT counts only while the order is pending and is forgotten otherwise, because it is not
-    a fact about the world but a reading of the clock.
-    """
-    if fact in saga.facts or (fact is Fact.TIMED_OUT and saga.status is not Status.PENDING):
-        return Advance(saga, ())
-    facts = saga.facts | {fact}
-    status = saga.status
-    entered: list[Status] = []
-    while (onward := _next_status(status, facts)) is not None:
-        status = onward
-        entered.append(status)
-    return Advance(OrderSaga(status, facts), tuple(entered))
-
-
-def has_ended(saga: OrderSaga) -> bool:
-    """I4: whether nothing is owed any more. A late capture can re-open a cancelled saga."""
-    if saga.status is Status.CANCELLED:
-        return Fact.PAYMENT_FAILED in saga.facts and Fact.CAPTURED not in saga.facts
-    return saga.status in (Status.CONFIRMED, Status.REFUNDED, Status.PAYMENT_FAILED)
-
-
-def _next_status(status: Status, facts: frozenset[Fact]) -> Status | None:
-    for needed, onward in _MOVES[status]:
-        if needed is None or needed in facts:
-            return onward
-    return None
+def order_saga(payment_time_limit_s: float) -> SagaDefinition:
+    """The table. payment_time_limit_s: how long an order may wait for its payment's outcome."""
+    return SagaDefinition(
+        name="order",
+        start=Status.PENDING,
+        steps={
+            Status.PENDING: Step(
+                on={
+                    Fact.PAYMENT_FAILED: Rule(Status.PAYMENT_FAILED, (Status.PAYMENT_FAILED,)),
+                    Fact.CAPTURED: Rule(Status.PAID, (Status.PAID,)),
+                    DEADLINE: Rule(Status.CANCELLED, (Status.CANCELLED,)),
+                },
+                deadline_s=payment_time_limit_s,
+            ),
+            Status.PAID: Step(
+                on={
+                    Fact.REJECTED: Rule(Status.CANCELLED, (Status.CANCELLED,)),
+                    Fact.RESERVED: Rule(
+                        Status.CONFIRMED, (Status.STOCK_RESERVED, Status.CONFIRMED)
+                    ),
+                },
+            ),
+            Status.CANCELLED: Step(
+                on={
+                    Fact.REFUNDED: Rule(Status.REFUNDED, (Status.REFUNDED,)),
+                    Fact.PAYMENT_FAILED: Rule(CANCELLED_SETTLED),
+                },
+                kind=Kind.COMPENSATING,
+            ),
+            Status.CONFIRMED: Step(kind=Kind.END),
+            Status.PAYMENT_FAILED: Step(kind=Kind.END),
+            Status.REFUNDED: Step(kind=Kind.END),
+            CANCELLED_SETTLED: Step(kind=Kind.END),
+        },
+    )

@@ -1,122 +1,173 @@
-"""The order saga under every order of delivery, with duplicates and late replies."""
+"""The order saga under every order of delivery, with duplicates, late replies and time running out.
+
+The last test explores a small world to its end: the saga, a payment service and an inventory that
+keep their promises, and a network that delivers messages in any order and some of them twice.
+"""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import pytest
 
-from month3_messaging.orders.saga import (
-    ANNOUNCED,
-    Fact,
-    OrderSaga,
-    Status,
-    has_ended,
-    learn,
-)
+from month3_messaging.orders.saga import CANCELLED_SETTLED, FINAL, Fact, Status, order_saga
+from scalelab.saga import DEADLINE, SagaState, advance, begin
+
+SAGA = order_saga(600.0)
+EVENTS: tuple[str, ...] = (*Fact, DEADLINE)
 
 
-def run(facts: tuple[Fact, ...]) -> tuple[OrderSaga, list[Status]]:
-    saga = OrderSaga()
-    entered: list[Status] = []
-    for fact in facts:
-        advance = learn(saga, fact)
-        assert saga.facts <= advance.saga.facts, "I5: facts never shrink"
-        saga = advance.saga
-        entered.extend(advance.entered)
-    return saga, entered
+def run(events: tuple[str, ...]) -> tuple[SagaState, list[str]]:
+    state, _ = begin(SAGA)
+    entered: list[str] = []
+    for event in events:
+        state, effects = advance(SAGA, state, event)
+        entered.extend(effect.name for effect in effects)
+    return state, entered
 
 
-def every_delivery() -> list[tuple[Fact, ...]]:
-    """Each subset of the facts in each order (1,957 deliveries)."""
-    return [
-        delivery for size in range(len(Fact) + 1) for delivery in itertools.permutations(Fact, size)
-    ]
-
-
-def test_the_happy_path_enters_each_status_in_turn() -> None:
-    """captured, reserved: paid, stock_reserved, confirmed, and the end."""
-    saga, entered = run((Fact.CAPTURED, Fact.RESERVED))
-    assert entered == [Status.PAID, Status.STOCK_RESERVED, Status.CONFIRMED]
-    assert has_ended(saga)
+def every_delivery() -> Iterator[tuple[str, ...]]:
+    """Each subset of the events in each order (1,957 deliveries)."""
+    for size in range(len(EVENTS) + 1):
+        yield from itertools.permutations(EVENTS, size)
 
 
 @pytest.mark.parametrize(
-    ("facts", "entered", "ended"),
+    ("events", "entered", "ended"),
     [
-        ((Fact.PAYMENT_FAILED,), [Status.PAYMENT_FAILED], True),
-        ((Fact.TIMED_OUT,), [Status.CANCELLED], False),
-        ((Fact.TIMED_OUT, Fact.PAYMENT_FAILED), [Status.CANCELLED], True),
-        ((Fact.TIMED_OUT, Fact.CAPTURED), [Status.CANCELLED], False),
-        (
-            (Fact.TIMED_OUT, Fact.CAPTURED, Fact.REFUNDED),
-            [Status.CANCELLED, Status.REFUNDED],
-            True,
-        ),
-        (
-            (Fact.CAPTURED, Fact.REJECTED, Fact.REFUNDED),
-            [Status.PAID, Status.CANCELLED, Status.REFUNDED],
-            True,
-        ),
-        ((Fact.CAPTURED, Fact.TIMED_OUT), [Status.PAID], False),
-        (
-            (Fact.TIMED_OUT, Fact.PAYMENT_FAILED, Fact.REFUNDED),
-            [Status.CANCELLED, Status.REFUNDED],
-            True,
-        ),
-        ((Fact.PAYMENT_FAILED, Fact.CAPTURED), [Status.PAYMENT_FAILED, Status.CANCELLED], False),
+        ((Fact.CAPTURED, Fact.RESERVED), ["paid", "stock_reserved", "confirmed"], True),
+        ((Fact.RESERVED, Fact.CAPTURED), ["paid", "stock_reserved", "confirmed"], True),
+        ((Fact.PAYMENT_FAILED,), ["payment_failed"], True),
+        ((Fact.CAPTURED, Fact.REJECTED, Fact.REFUNDED), ["paid", "cancelled", "refunded"], True),
+        ((Fact.CAPTURED, DEADLINE), ["paid"], False),
+        ((DEADLINE,), ["cancelled"], False),
+        ((DEADLINE, Fact.CAPTURED), ["cancelled"], False),
+        ((DEADLINE, Fact.CAPTURED, Fact.REFUNDED), ["cancelled", "refunded"], True),
+        ((DEADLINE, Fact.REFUNDED, Fact.CAPTURED), ["cancelled", "refunded"], True),
+        ((DEADLINE, Fact.PAYMENT_FAILED), ["cancelled"], True),
     ],
 )
-def test_each_failure_path_compensates_and_ends(
-    facts: tuple[Fact, ...], entered: list[Status], ended: bool
+def test_each_path_enters_its_statuses_and_ends(
+    events: tuple[str, ...], entered: list[str], ended: bool
 ) -> None:
-    """The table's side branches, one by one; a capture after a cancellation re-opens the saga."""
-    saga, was_entered = run(facts)
+    """The branches of the table, one by one."""
+    state, was_entered = run(events)
     assert was_entered == entered
-    assert has_ended(saga) is ended
+    assert state.ended is ended
 
 
 def test_every_order_of_delivery_keeps_the_invariants() -> None:
-    """I1 to I4 after every prefix of every permutation of every subset of the facts."""
+    """O1 to O3 for every permutation of every subset of the events, possible or not."""
     for delivery in every_delivery():
-        saga, entered = run(delivery)
-        announced = [status for status in entered if status in ANNOUNCED]
-        assert len(set(entered)) == len(entered), f"I1 {delivery}"
+        state, entered = run(delivery)
+        assert len(set(entered)) == len(entered), f"O1 {delivery}"
         if Status.CONFIRMED in entered:
-            assert {Fact.CAPTURED, Fact.RESERVED} <= saga.facts, f"I2 {delivery}"
-            assert Status.CANCELLED not in entered, f"I2 {delivery}"
-        if Fact.CAPTURED in saga.facts and saga.status is not Status.PAID:
-            assert {Status.CONFIRMED, Status.CANCELLED} & set(announced), f"I3 {delivery}"
-        if has_ended(saga) and saga.status is Status.CANCELLED:
-            assert Fact.CAPTURED not in saga.facts, f"I4 {delivery}"
+            assert {Fact.CAPTURED, Fact.RESERVED} <= state.seen, f"O2 {delivery}"
+            assert Status.CANCELLED not in entered, f"O2 {delivery}"
+        if Fact.CAPTURED in state.used and state.step != Status.PAID:
+            assert {Status.CONFIRMED, Status.CANCELLED} & set(entered), f"O3 {delivery}"
+        if state.ended:
+            assert entered[-1] in FINAL, delivery
 
 
 def test_duplicates_anywhere_change_nothing() -> None:
-    """I5: a delivery with every prefix repeated ends as the plain one, with the same events."""
+    """A delivery with every prefix repeated enters the same statuses as the plain one."""
     for delivery in every_delivery():
-        repeated = tuple(fact for end in range(1, len(delivery) + 1) for fact in delivery[:end])
-        assert run(repeated) == run(delivery), delivery
+        facts = tuple(event for event in delivery if event != DEADLINE)
+        repeated = tuple(f for end in range(1, len(facts) + 1) for f in facts[:end])
+        assert run(repeated) == run(facts), delivery
 
 
-def test_every_complete_world_reaches_an_end_state() -> None:
-    """Whatever the others really did, and in whatever order we hear of it, the saga ends.
+@dataclass(frozen=True)
+class World:
+    """Everything that can differ: three parties and the messages on their way.
 
-    The worlds are those that payments and inventory can produce by their own promises.
+    mail: (to, text) pairs not delivered yet. payment: none, captured, failed, refunded or
+    tombstone. stock: none, reserved, rejected or released. spare: duplicates left to deliver.
     """
-    worlds = [
-        {Fact.CAPTURED, Fact.RESERVED},
-        {Fact.CAPTURED, Fact.REJECTED, Fact.REFUNDED},
-        {Fact.PAYMENT_FAILED},
-        {Fact.TIMED_OUT, Fact.PAYMENT_FAILED},
-        {Fact.TIMED_OUT, Fact.CAPTURED, Fact.REFUNDED},
-        {Fact.TIMED_OUT, Fact.PAYMENT_FAILED, Fact.REFUNDED},
-        {Fact.TIMED_OUT, Fact.PAYMENT_FAILED, Fact.CAPTURED, Fact.REFUNDED},
-    ]
-    for world in worlds:
-        for delivery in itertools.permutations(sorted(world)):
-            if delivery.index(Fact.CAPTURED) == 0 if Fact.CAPTURED in delivery else False:
-                continue_with = [fact for fact in delivery if fact is not Fact.TIMED_OUT]
-                if Fact.TIMED_OUT in world and Fact.REFUNDED not in world:
-                    delivery = tuple(continue_with)
-            saga, _ = run(delivery)
-            assert has_ended(saga), (delivery, saga)
+
+    state: SagaState
+    payment: str = "none"
+    stock: str = "none"
+    mail: frozenset[tuple[str, str]] = frozenset({("payments", "placed")})
+    spare: int = 1
+    can_time_out: bool = True
+
+
+def say(world: World, *messages: tuple[str, str]) -> World:
+    return replace(world, mail=world.mail | set(messages))
+
+
+def orders_learns(world: World, event: str) -> World:
+    state, effects = advance(SAGA, world.state, event)
+    world = replace(world, state=state)
+    for effect in effects:
+        if effect.name == Status.PAID:
+            world = say(world, ("inventory", "paid"))
+        if effect.name == Status.CANCELLED:
+            world = say(world, ("inventory", "cancelled"), ("payments", "cancelled"))
+    return world
+
+
+def payments_reacts(world: World, text: str) -> Iterator[World]:
+    """Captures or fails on placed; on cancelled refunds, or says that nothing was captured."""
+    if text == "placed" and world.payment == "none":
+        yield say(replace(world, payment="captured"), ("orders", Fact.CAPTURED))
+        yield say(replace(world, payment="failed"), ("orders", Fact.PAYMENT_FAILED))
+    elif text == "cancelled" and world.payment == "captured":
+        yield say(replace(world, payment="refunded"), ("orders", Fact.REFUNDED))
+    elif text == "cancelled" and world.payment == "none":
+        yield say(replace(world, payment="tombstone"), ("orders", Fact.PAYMENT_FAILED))
+    else:
+        yield world
+
+
+def inventory_reacts(world: World, text: str) -> Iterator[World]:
+    """Reserves or rejects on paid; on cancelled gives back and refuses what comes later."""
+    if text == "paid" and world.stock == "none":
+        yield say(replace(world, stock="reserved"), ("orders", Fact.RESERVED))
+        yield say(replace(world, stock="rejected"), ("orders", Fact.REJECTED))
+    elif text == "cancelled" and world.stock in ("none", "reserved"):
+        yield replace(world, stock="released")
+    else:
+        yield world
+
+
+def successors(world: World) -> Iterator[World]:
+    if world.can_time_out:
+        yield orders_learns(replace(world, can_time_out=False), DEADLINE)
+    for message in world.mail:
+        to, text = message
+        after = [replace(world, mail=world.mail - {message})]
+        if world.spare:
+            after.append(replace(world, spare=world.spare - 1))
+        for delivered in after:
+            if to == "orders":
+                yield orders_learns(delivered, text)
+            else:
+                react = payments_reacts if to == "payments" else inventory_reacts
+                yield from react(delivered, text)
+
+
+def test_every_world_that_keeps_its_promises_ends_with_the_money_in_the_right_place() -> None:
+    """O4: all reachable worlds, to exhaustion; when no mail is left, the saga has ended."""
+    frontier = [World(begin(SAGA)[0], spare=spare) for spare in range(3)]
+    seen = set(frontier)
+    quiet = 0
+    while frontier:
+        world = frontier.pop()
+        if not world.mail:
+            quiet += 1
+            kept = world.payment == "captured"
+            assert world.state.ended, world
+            assert kept is (world.state.step == Status.CONFIRMED), world
+            assert (world.stock == "reserved") is (world.state.step == Status.CONFIRMED), world
+            if world.state.step == CANCELLED_SETTLED:
+                assert world.payment in ("tombstone", "failed"), world
+        for onward in successors(world):
+            if onward not in seen:
+                seen.add(onward)
+                frontier.append(onward)
+    assert quiet > 10
