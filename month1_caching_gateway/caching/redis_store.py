@@ -1,9 +1,9 @@
 """Entries in Redis: read many, put many, and fence after a write. Redis may be gone at any time.
 
 No method raises because of Redis: a failed read or put is told to the hook and answered with
-None or nothing, and the caller goes to the source. After `failures` in a row a breaker stops
-asking for `open_s`, so that requests do not pay the time-out one after the other; then one
-caller tries, and all others wait for its result by going to the source as before.
+None or nothing, and the caller goes to the source. When half of the last second's commands
+failed, a breaker stops asking, so that requests do not pay the time-out one after the other;
+then one caller tries, and until it has an answer all others go to the source as before.
 
 A fence that could not be delivered waits here, at most `waiting_limit` keys, and is delivered
 before anything else is asked once Redis is back. Until then this process does not believe what
@@ -33,8 +33,13 @@ from month1_caching_gateway.caching.events import (
 from scalelab.clients.redis import map_errors
 from scalelab.clock import Clock
 from scalelab.errors import CorruptData, ScalelabError
+from scalelab.resilience.circuit_breaker import Breaker, BreakerPolicy, Outcome, answer, ask
 
 T = TypeVar("T")
+
+BREAKER = BreakerPolicy(failure_ratio=0.5, min_calls=1, window_s=1.0, open_s=1.0, probes=1)
+"""In quiet traffic one failure opens it: a second without a cache costs little there. In busy
+traffic it takes half of the last second's commands."""
 
 _BATCH = 500
 """Keys of one script call: a few hundred microseconds of Redis's only thread."""
@@ -44,7 +49,7 @@ class RedisStore:
     """Entries under `namespace:`. The Redis client is the caller's, with deadlines, and stays open.
 
     namespace: name and version of what is stored; raise the version when the payload's form
-    changes. failures, open_s: see the module. waiting_limit: undelivered fences kept.
+    changes. breaker: when to stop asking. waiting_limit: undelivered fences kept.
     """
 
     def __init__(
@@ -54,14 +59,15 @@ class RedisStore:
         namespace: str,
         clock: Clock,
         hook: Hook = ignore,
-        failures: int = 3,
-        open_s: float = 1.0,
+        breaker: BreakerPolicy = BREAKER,
         waiting_limit: int = 10_000,
     ) -> None:
         self._redis = redis
         self._prefix = namespace + ":"
         self._hook = hook
-        self._switch = _Switch(clock, failures, open_s)
+        self._clock = clock
+        self._breaker_policy = breaker
+        self._breaker = Breaker()
         self._put_script = redis.register_script(_read_script())
         self._waiting: dict[str, tuple[Entry, int]] = {}
         self._waiting_limit = waiting_limit
@@ -105,21 +111,29 @@ class RedisStore:
         return stored is not None
 
     async def _ask(self, operation: str, command: Callable[[], Awaitable[T]]) -> T | None:
-        if not self._switch.lets_pass():
+        now_s = self._clock.monotonic_s()
+        self._breaker, admission = ask(self._breaker, self._breaker_policy, now_s=now_s)
+        if not admission.admitted:
             return None
-        is_answered = False
+        outcome = Outcome.NEUTRAL  # stands if we are cancelled: that says nothing about Redis
         try:
             with map_errors():
                 await self._deliver_waiting()
-                answer = await command()
-            is_answered = True
+                result = await command()
+            outcome = Outcome.SUCCESS
         except ScalelabError as error:
+            outcome = Outcome.FAILURE
             self._hook(StoreFailed(operation, error.stable_code))
             return None
         finally:
-            # A cancelled attempt counts as failed: the next caller tries again after open_s.
-            self._switch.note(is_answered)
-        return answer
+            self._breaker = answer(
+                self._breaker,
+                self._breaker_policy,
+                admission.generation,
+                outcome,
+                now_s=self._clock.monotonic_s(),
+            )
+        return result
 
     async def _run_put(self, entries: Mapping[str, tuple[Entry, int]]) -> int:
         """How many of the entries were stored."""
@@ -174,30 +188,3 @@ class RedisStore:
 
 def _read_script() -> str:
     return Path(__file__).with_name("put.lua").read_text(encoding="utf-8")
-
-
-class _Switch:
-    """Whether Redis is asked at all: always, or after `failures` in a row once per `open_s`."""
-
-    def __init__(self, clock: Clock, failures: int, open_s: float) -> None:
-        self._clock = clock
-        self._limit = failures
-        self._open_s = open_s
-        self._failed = 0
-        self._next_try_s = 0.0
-
-    def lets_pass(self) -> bool:
-        now_s = self._clock.monotonic_s()
-        if self._failed < self._limit:
-            return True
-        if now_s < self._next_try_s:
-            return False
-        self._next_try_s = now_s + self._open_s  # this caller tries; the others go on waiting
-        return True
-
-    def note(self, is_answered: bool) -> None:
-        if is_answered:
-            self._failed = 0
-            return
-        self._failed += 1
-        self._next_try_s = self._clock.monotonic_s() + self._open_s
