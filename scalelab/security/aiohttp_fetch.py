@@ -5,7 +5,9 @@ Rare calls, so each opens a connection of its own and nothing has to be closed a
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
+from urllib.parse import quote_plus
 
 import aiohttp
 
@@ -26,7 +28,10 @@ async def post_form(url: str, fields: Mapping[str, str], basic: tuple[str, str])
     Raises Unauthenticated (code client_refused) for 400 and 401, Unavailable otherwise. Asking
     twice for a token is harmless, so a lost answer is Unavailable as well.
     """
-    return await _call("POST", url, data=dict(fields), auth=aiohttp.BasicAuth(*basic))
+    # RFC 6749 section 2.3.1: both parts are form-encoded before they are joined by a colon.
+    credentials = ":".join(quote_plus(part) for part in basic).encode()
+    headers = {"Authorization": f"Basic {base64.b64encode(credentials).decode()}"}
+    return await _call("POST", url, data=dict(fields), headers=headers)
 
 
 async def _call(
@@ -34,12 +39,14 @@ async def _call(
     url: str,
     *,
     data: dict[str, str] | None = None,
-    auth: aiohttp.BasicAuth | None = None,
+    headers: dict[str, str] | None = None,
 ) -> bytes:
     try:
         async with (
             aiohttp.ClientSession(timeout=_TIMEOUT) as session,
-            session.request(method, url, data=data, auth=auth, allow_redirects=False) as answer,
+            session.request(
+                method, url, data=data, headers=headers, allow_redirects=False
+            ) as answer,
         ):
             body = await answer.content.read(BODY_LIMIT + 1)
             while not answer.content.at_eof() and len(body) <= BODY_LIMIT:

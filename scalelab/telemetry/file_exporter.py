@@ -1,7 +1,7 @@
 """Spans as JSON lines in a file: one object a line, one write a batch.
 
 The file is opened for append and each batch is one write call, so several processes may share
-it without tearing a line. docs/formats does not version it: readers ignore unknown members.
+it without tearing a line. Readers ignore members they do not know.
 Members: trace_id, span_id, parent_span_id (null at the root), name, kind, service, start_ns and
 end_ns (Unix time), duration_ms, status, attributes, events, links (span ids with trace ids).
 """

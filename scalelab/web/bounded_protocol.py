@@ -21,15 +21,15 @@ _REFUSAL = (
 class BoundedHttpProtocol(HttpToolsProtocol):
     """Hangs up on a head larger than HEAD_LIMIT, answering 431 if it owes no earlier answer."""
 
-    _heads = 0
+    _boundaries = 0
     _head_open = True
     _head_bytes = 0
 
     def data_received(self, data: bytes) -> None:
-        heads = self._heads
+        boundaries = self._boundaries
         super().data_received(data)
-        if heads != self._heads or not self._head_open:
-            self._head_bytes = 0  # these octets ended a head, or were a body's
+        if boundaries != self._boundaries or not self._head_open:
+            self._head_bytes = 0  # these octets ended a head or a body, or were a body's
             return
         self._head_bytes += len(data)
         if self._head_bytes > HEAD_LIMIT and not self.transport.is_closing():
@@ -38,10 +38,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def on_headers_complete(self) -> None:
-        self._heads += 1
+        self._boundaries += 1
         self._head_open = False
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        self._boundaries += 1
         self._head_open = True
         super().on_message_complete()

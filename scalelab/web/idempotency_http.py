@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Response
 
 from scalelab.web.idempotency import StoredAnswer, parse_key
+from scalelab.web.openapi import REQUIRED_AS
 
 REPLAYED = "Idempotency-Replayed"
 """Header "true" on an answer that comes from the record and not from a new effect."""
@@ -18,6 +19,10 @@ async def _key(
         Header(
             description="1 to 255 visible ASCII characters. Required. The same key with the "
             "same body gets the first answer again.",
+            # Optional for the framework, so that a missing key gets our code; see openapi.py.
+            json_schema_extra={
+                REQUIRED_AS: {"type": "string", "pattern": "^[\\x21-\\x7e]{1,255}$"}
+            },
         ),
     ] = None,
 ) -> str:

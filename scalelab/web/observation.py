@@ -103,6 +103,8 @@ class ObservationMiddleware:
             if not self._lifecycle.aborting or exchange.status:
                 raise
             # The drain is over: cancelled by us, so the caller is owed a reason.
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
             await send_problem(_SHUTTING_DOWN, scope, exchange.send)
         except Exception as error:
             self._telemetry.log.error("unhandled exception", exc_info=error)

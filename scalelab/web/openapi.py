@@ -17,6 +17,10 @@ _REFERENCE = {"$ref": "#/components/schemas/Problem"}
 _ALWAYS = (400, 408, 413, 415, 422, 431, 500, 503)
 _SECURED = (401, 403)
 
+REQUIRED_AS = "x-required-as"
+"""Schema member of a parameter that the app itself demands, with its own problem: the schema to
+describe it with, as a required one."""
+
 PROBLEM_SCHEMA: dict[str, Any] = {
     "title": "Problem",
     "description": "RFC 9457 problem document. Programs match on code, people read detail.",
@@ -79,6 +83,10 @@ def _add_problems(document: dict[str, Any]) -> None:
     schemas["Problem"] = PROBLEM_SCHEMA
     for path in document.get("paths", {}).values():
         for operation in path.values():
+            for parameter in operation.get("parameters", []):
+                demanded = parameter["schema"].pop(REQUIRED_AS, None)
+                if demanded is not None:
+                    parameter.update(required=True, schema=demanded)
             secured = bool(operation.get("security"))
             statuses = _ALWAYS + (_SECURED if secured else ())
             responses = operation.setdefault("responses", {})

@@ -57,7 +57,7 @@ async def serve(
     port 0 takes a free one; `on_listening(host, port)` hears which. access_log: uvicorn's own
     lines, beside the app's. notice_s: time between "not ready" and the closed listener, for
     balancers to look. Raises Unavailable (code address_in_use) if the port is taken, and the
-    lifespan's own exception if that fails to start.
+    lifespan's own exception if that fails to start. Cancelled, it skips the drain and cleans up.
     """
     lifecycle = lifecycle_of(app)
     listener = _listen(host, port)
@@ -73,6 +73,13 @@ async def serve(
     )
     try:
         await server.serve(sockets=[listener])
+    except asyncio.CancelledError:
+        # No drain was asked for: answer what is in flight with 503, close, shut the lifespan.
+        lifecycle.begin_drain()
+        lifecycle.abort_requests()
+        if server.started:
+            await server.shutdown(sockets=[listener])
+        raise
     except SystemExit as error:
         raise (lifecycle.startup_error or Unavailable("The server did not start.")) from error
     finally:
