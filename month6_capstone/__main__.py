@@ -1,4 +1,4 @@
-"""`python -m month6_capstone PROCESS`: one process of the shop, or `monolith`, or `prepare`."""
+"""`python -m month6_capstone PROCESS`: one process of the shop, `monolith`, or a preparing step."""
 
 from __future__ import annotations
 
@@ -19,21 +19,28 @@ def _run(main: Coroutine[object, object, None]) -> None:
         uvloop.run(main)
 
 
+def _complain(sentence: str) -> None:
+    sys.stderr.write(sentence + "\n")
+
+
 def main(arguments: list[str]) -> int:
     """Exit code 0 after a clean stop, 2 for a wrong command line."""
     if len(arguments) != 1:
-        print("usage: python -m month6_capstone PROCESS | monolith | prepare", file=sys.stderr)  # noqa: T201 - a command's own usage line
+        _complain("usage: python -m month6_capstone PROCESS | monolith | prepare | secrets")
         return 2
     target = arguments[0]
-    if target == "prepare":
-        from month6_capstone.prepare import prepare
+    if target.startswith("prepare") or target == "secrets":
+        from month6_capstone.prepare import STEPS
 
-        _run(prepare())
+        if target not in STEPS:
+            _complain(f"no step is called {target}")
+            return 2
+        _run(STEPS[target]())
         return 0
     try:
         names = names_for(target)
     except InvalidInput as error:
-        print(error.message, file=sys.stderr)  # noqa: T201 - a command's own usage line
+        _complain(error.message)
         return 2
     _run(run_processes(names))
     return 0

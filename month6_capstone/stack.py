@@ -23,6 +23,7 @@ from month6_capstone.topology import (
     DATABASES,
     PORTS,
     SERVICES,
+    SHARD_NAMES,
     Addresses,
     Shard,
     environment,
@@ -38,7 +39,6 @@ from scalelab.lab.servers import (
     ServiceSpec,
 )
 
-SHARDS = ("shard-0", "shard-1")
 _PREPARE_TIMEOUT_S = 120.0
 
 
@@ -112,7 +112,7 @@ def _start_stores(
     runtime: Runtime, ports: Mapping[str, int], trace_export: str
 ) -> tuple[Addresses, Kafka]:
     shop_db = Postgres("shop-db", port=ports["shop-db"])
-    primaries = {name: Postgres(name, port=ports[name]) for name in SHARDS}
+    primaries = {name: Postgres(name, port=ports[name]) for name in SHARD_NAMES}
     replicas = {
         name: primary.add_replica(f"{name}-replica", port=ports[f"{name}-replica"])
         for name, primary in primaries.items()

@@ -35,6 +35,13 @@ PORTS: Mapping[str, int] = {
 }
 """The fixed default port of everything `lab up month6` starts; a taken one is replaced."""
 
+SHARD_NAMES = ("shard-0", "shard-1")
+"""The order shards; slots are split evenly between them, in this order."""
+
+DEMO_EMAIL = "demo@example.com"
+DEMO_PASSWORD = "demo-shop-2026"
+"""Public on purpose: whoever starts a demo may sign in to it."""
+
 SERVICES = ("provider", "identity", "catalog", "inventory", "payments", "orders", "orders-worker")
 """The shop's own processes behind the gateway, in the order of their dependencies."""
 
@@ -85,6 +92,11 @@ class Addresses:
     def url(self, process: str) -> str:
         """The base URL of one of the shop's processes."""
         return f"http://{self.hosts.get(process, '127.0.0.1')}:{self.ports[process]}"
+
+
+def demo_emails(count: int) -> list[str]:
+    """The addresses of the seeded customers; the first is the one that people are told."""
+    return [DEMO_EMAIL, *(f"shopper-{n:03d}@example.com" for n in range(1, count))]
 
 
 def all_topics() -> dict[str, int]:
