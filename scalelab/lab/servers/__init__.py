@@ -1,0 +1,34 @@
+"""Real servers as child processes, without containers: start, probe, break, stop.
+
+Services never import this room; stacks, experiments, tests and the command line do. Everything is
+synchronous: these calls wait for processes.
+"""
+
+from scalelab.lab.servers.base import Place, Server
+from scalelab.lab.servers.capabilities import capabilities
+from scalelab.lab.servers.errors import ServerFailed, ServerMissing
+from scalelab.lab.servers.kafka import Kafka
+from scalelab.lab.servers.nginx import Nginx
+from scalelab.lab.servers.postgres import Postgres
+from scalelab.lab.servers.prometheus import Prometheus
+from scalelab.lab.servers.providers import Capability, ProviderOptions, Providers
+from scalelab.lab.servers.redis import Redis
+from scalelab.lab.servers.service import Service, ServiceSpec
+
+__all__ = [
+    "Capability",
+    "Kafka",
+    "Nginx",
+    "Place",
+    "Postgres",
+    "Prometheus",
+    "ProviderOptions",
+    "Providers",
+    "Redis",
+    "Server",
+    "ServerFailed",
+    "ServerMissing",
+    "Service",
+    "ServiceSpec",
+    "capabilities",
+]

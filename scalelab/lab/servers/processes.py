@@ -1,0 +1,221 @@
+"""Child processes: spawned by one long-lived thread, signalled and measured with their children.
+
+A parent-death signal fires when the *thread* that spawned the child ends, not the process. So all
+children of a stack come from one `Spawner` thread that lives as long as the stack.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from io import BufferedWriter
+from pathlib import Path
+
+import psutil
+
+from scalelab.lab.servers.account import Account
+from scalelab.lab.servers.errors import ServerFailed, evidence
+
+_LAUNCHER = Path(__file__).with_name("launch.py")
+_LOG_LIMIT_BYTES = 16 * 1024 * 1024
+_GONE = (psutil.NoSuchProcess, psutil.ZombieProcess)
+
+StopSteps = Sequence[tuple[signal.Signals, float]]
+"""Signals to try in turn, each with the seconds to wait for the end; SIGKILL comes last by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One command line and the conditions it runs under. `env` is the whole environment."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path
+    log: Path
+    account: Account | None = None
+    death_signal: signal.Signals = signal.SIGKILL
+    data_limit_mb: int | None = None
+    """Cap on private writable memory (RLIMIT_DATA), MiB; an allocation beyond it fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Memory of a process and its children, bytes. pss counts shared pages by their share."""
+
+    rss_bytes: int
+    pss_bytes: int
+
+
+def wrapped(launch: Launch) -> list[str]:
+    """The command line through the exec wrapper; only this process may spawn it."""
+    account = launch.account
+    limit = launch.data_limit_mb
+    return [
+        sys.executable,
+        "-I",
+        "-S",
+        str(_LAUNCHER),
+        str(os.getpid()),
+        str(int(launch.death_signal)),
+        f"{account.uid}:{account.gid}" if account else "-",
+        str(limit * 1024 * 1024) if limit else "-",
+        *launch.argv,
+    ]
+
+
+def spawn_here(launch: Launch) -> subprocess.Popen[bytes]:
+    """Start the command from the calling thread; the child dies when this thread ends."""
+    with _opened_log(launch.log) as log:
+        return subprocess.Popen(
+            wrapped(launch),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=dict(launch.env),
+            cwd=launch.cwd,
+            start_new_session=True,  # a Ctrl-C in the terminal reaches the parent only
+        )
+
+
+def run(launch: Launch, *, timeout_s: float, what: str) -> None:
+    """Run a short command to its end; ServerFailed with the end of its log if it does not succeed."""
+    process = spawn_here(launch)
+    try:
+        code = process.wait(timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise ServerFailed(
+            f"{what} did not end within {timeout_s:.0f} s. {evidence(launch.log)}"
+        ) from error
+    finally:
+        if process.poll() is None:
+            kill_tree(process)
+    if code != 0:
+        raise ServerFailed(f"{what} failed with exit code {code}. {evidence(launch.log)}")
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """The process and all its living descendants, parent first; empty if it is gone."""
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except _GONE:
+        return []
+
+
+def signal_family(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process and its descendants, parent first."""
+    for member in family(pid):
+        with contextlib.suppress(*_GONE):
+            member.send_signal(number)
+
+
+def kill_tree(process: subprocess.Popen[bytes], *, within_s: float = 10.0) -> None:
+    """SIGKILL a process with all its descendants and wait until all are gone.
+
+    Children are included because a server whose parent alone was killed may hold its port and its
+    data folder for a while longer, and the restart would fail.
+    """
+    members = family(process.pid)
+    for member in members:
+        with contextlib.suppress(*_GONE):
+            member.kill()
+    process.wait(within_s)
+    psutil.wait_procs(members, timeout=within_s)
+
+
+def stop(process: subprocess.Popen[bytes], steps: StopSteps) -> None:
+    """Ask politely, step by step, then SIGKILL. Returns when the process and its children are gone."""
+    members = family(process.pid)
+    for number, wait_s in steps:
+        if process.poll() is not None:
+            break
+        # A stopped process takes no signal but SIGKILL; let a paused one run again first.
+        signal_family(process.pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(wait_s)
+    if process.poll() is None:
+        kill_tree(process)
+    _, left = psutil.wait_procs(members, timeout=2.0)
+    for member in left:
+        with contextlib.suppress(*_GONE):
+            member.kill()
+
+
+def memory(pid: int) -> Memory:
+    """Memory of a process and its children. Zero for one that is gone.
+
+    Where the kernel does not tell the proportional share (not Linux), pss equals rss.
+    """
+    rss = pss = 0
+    for member in family(pid):
+        with contextlib.suppress(psutil.Error):
+            full = member.memory_full_info()
+            rss += full.rss
+            pss += getattr(full, "pss", 0) or full.rss
+    return Memory(rss, pss)
+
+
+class Spawner:
+    """One thread that spawns every child of a stack and ends only after the last of them.
+
+    `spawn` may be called from any thread. After `close` it raises ServerFailed.
+    """
+
+    def __init__(self, name: str = "spawner") -> None:
+        self._orders: queue.SimpleQueue[tuple[Launch, Future[subprocess.Popen[bytes]]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._closed = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def spawn(self, launch: Launch) -> subprocess.Popen[bytes]:
+        """Start a child; raises OSError if the program cannot be started at all."""
+        answer: Future[subprocess.Popen[bytes]] = Future()
+        with self._lock:
+            if self._closed:
+                raise ServerFailed(f"The stack is closed; {launch.argv[0]} was not started.")
+            self._orders.put((launch, answer))
+        return answer.result()
+
+    def close(self) -> None:
+        """End the thread. Children that still live get their death signal."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._orders.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (order := self._orders.get()) is not None:
+            launch, answer = order
+            try:
+                answer.set_result(spawn_here(launch))
+            except BaseException as error:  # noqa: BLE001 -- it belongs to the caller of spawn
+                answer.set_exception(error)
+
+
+@contextlib.contextmanager
+def _opened_log(path: Path) -> Iterator[BufferedWriter]:
+    """Open for appending; a log that has grown large is put aside first, one generation deep."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > _LOG_LIMIT_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+    with path.open("ab") as file:
+        file.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} started by {os.getpid()}\n".encode())
+        file.flush()
+        yield file
