@@ -153,4 +153,4 @@ def _texts(ids: Iterable[object]) -> tuple[str, ...]:
             spread.extend(str(part) for part in one)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - isinstance cannot name the parts
         else:
             spread.append(str(one))
-    return tuple(spread)
+    return tuple(text for text in spread if text)
