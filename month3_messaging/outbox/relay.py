@@ -146,6 +146,8 @@ class Relay:
             if row is None or not row[0]:
                 return
             await conn.execute(f"LISTEN {CHANNEL}")
+            # A lost mark only makes a duplicate, so it need not wait for a replica.
+            await conn.execute("SET synchronous_commit TO local")
         self._leading.set(1)
         self._log.info("outbox_relay_active", database=self._database.name)
         loop = asyncio.get_running_loop()

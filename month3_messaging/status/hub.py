@@ -134,14 +134,11 @@ class StatusHub:
     async def _listen(self, database: Database) -> None:
         listening = self._listening[database.name]
         while True:
-            with suppress(TimeoutError):
-                try:
-                    async for payload in self._notifications(database):
-                        self._spread(payload)
-                except (Unavailable, OutcomeUnknown) as error:
-                    self._log.warning(
-                        "status_listener_lost", database=database.name, error=str(error)
-                    )
+            try:
+                async for payload in self._notifications(database):
+                    self._spread(payload)
+            except (Unavailable, OutcomeUnknown, TimeoutError) as error:
+                self._log.warning("status_listener_lost", database=database.name, error=str(error))
             listening.clear()
             await asyncio.sleep(self._settings.reconnect_s)
 

@@ -43,7 +43,7 @@ from scalelab.clients.kafka import (
     open_producer,
 )
 from scalelab.clock import Clock, SystemClock
-from scalelab.errors import ScalelabError, Unavailable
+from scalelab.errors import Conflict, ScalelabError, Unavailable
 from scalelab.telemetry import Telemetry
 
 
@@ -53,8 +53,8 @@ class ConsumerSettings:
 
     concurrency: handlers at once. lane_full: records per partition at which fetching pauses; it
     resumes at half. poll_ms: longest wait for records. commit_every_s: between commits, so the
-    most that a crash repeats. restart_s: pause before starting over without Kafka. partitions:
-    of topics that do not exist yet.
+    most that a crash repeats. restart_s: pause before starting over without Kafka. partitions and
+    ladder_partitions: of topics that do not exist yet; existing ones stay as they are.
     """
 
     concurrency: int = 16
@@ -70,6 +70,7 @@ class ConsumerSettings:
     restart_s: float = 1.0
     behind_every_s: float = 5.0
     partitions: int = 6
+    ladder_partitions: int = 1
 
 
 def _nothing(_point: str) -> None:
@@ -150,12 +151,7 @@ class EventConsumer:
                 await self._sleep(self._settings.restart_s)
 
     async def _serve_one_membership(self) -> None:
-        rungs = {
-            name: self._settings.partitions
-            for topic in self._topics
-            for name in (topic, *topics_of(topic, self._group, self._settings.ladder))
-        }
-        await ensure_topics(self._bootstrap, rungs)
+        await self._make_topics()
         subscription = [
             name
             for topic in self._topics
@@ -179,6 +175,18 @@ class EventConsumer:
                 self._consumer = None
                 self._committed.clear()
                 self._paused.clear()
+
+    async def _make_topics(self) -> None:
+        """Create what is missing: a member of a group must not start before its topics."""
+        topics = dict.fromkeys(self._topics, self._settings.partitions)
+        for topic in self._topics:
+            ladder = topics_of(topic, self._group, self._settings.ladder)
+            topics.update(dict.fromkeys(ladder, self._settings.ladder_partitions))
+        try:
+            await ensure_topics(self._bootstrap, topics)
+        except Conflict as error:
+            # Whoever made the topic chose its partitions; a consumer can live with any number.
+            self._telemetry.log.info("topic_differs", group=self._group, error=str(error))
 
     async def _poll(self, consumer: Consumer, conditions: Conditions) -> None:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,230 @@
+"""The orders worker: what happens to orders when nobody is asking. Wiring only.
+
+Per shard: a relay (outbox to Kafka), the deadline sweeper, the clean-up and, where an admin DSN is
+given, the guard of synchronous commit. Over all shards: one consumer of what payments and
+inventory say. Any number of workers may run; per shard one relay and one guard are active.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI
+from prometheus_client import Counter
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from month2_databases.replication import SyncGuard, SyncMetrics
+from month2_databases.sharding import PoolSizes, RouterMetrics, ShardRouter, parse_shards
+from month3_messaging import inbox
+from month3_messaging.orders import (
+    FACTS,
+    MIGRATIONS,
+    PAYMENTS_TOPIC,
+    STOCK_TOPIC,
+    SagaEffects,
+    Status,
+    order_saga,
+)
+from month3_messaging.outbox import RelayMetrics, keep_relaying
+from month3_messaging.workers import EventConsumer
+from month6_capstone.orders.shards import read_token_keys, sessions_of
+from scalelab.clients.migrations import upgrade
+from scalelab.clients.postgres import Database
+from scalelab.clock import Clock, SystemClock
+from scalelab.errors import ScalelabError, Unavailable
+from scalelab.telemetry import Log, Telemetry
+from scalelab.web import create_app
+from scalelab.web.idempotency_postgres import purge as purge_keys
+
+
+class OrdersWorkerSettings(BaseSettings):
+    """Environment of the orders worker.
+
+    shards: JSON, see `parse_shards`. admin_dsns: by shard, a role that may change the primary's
+    synchronous_standby_names; a shard without one is not guarded. payment_time_limit_s: as in the
+    orders process. inbox_keep_s: longer than the topics keep events. keys_keep_s: how long an
+    idempotency key is remembered.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ORDERS_WORKER_", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = 8084
+    shards: str
+    consistency_secret_file: Path
+    kafka_bootstrap: str
+    admin_dsns: dict[str, str] = {}
+    consumer_group: str = "orders"
+    payments_topic: str = PAYMENTS_TOPIC
+    stock_topic: str = STOCK_TOPIC
+    pool_max: Annotated[int, Field(ge=2)] = 10
+    payment_time_limit_s: Annotated[float, Field(gt=0)] = 600.0
+    sweep_every_s: Annotated[float, Field(gt=0)] = 1.0
+    clean_every_s: Annotated[float, Field(gt=0)] = 60.0
+    inbox_keep_s: Annotated[float, Field(gt=0)] = 14 * 86_400.0
+    keys_keep_s: Annotated[float, Field(ge=86_400)] = 2 * 86_400.0
+    trace_export: str = "none"
+    log_level: str = "info"
+
+
+def migrate(settings: OrdersWorkerSettings) -> None:
+    """Bring every shard's primary up to date, one after the other. Blocking. Raises Unavailable."""
+    for shard in parse_shards(settings.shards):
+        upgrade(shard.primary, MIGRATIONS)
+
+
+def create(settings: OrdersWorkerSettings, telemetry: Telemetry) -> FastAPI:
+    """The worker's application: probes and metrics; the work runs in its lifespan."""
+    clock = SystemClock()
+    shards = parse_shards(settings.shards)
+    router = ShardRouter(
+        shards,
+        token_keys=read_token_keys(settings.consistency_secret_file),
+        clock=clock,
+        tracer=telemetry.tracer,
+        pools=PoolSizes(primary_max=settings.pool_max, replica_max=1),
+        hooks=[RouterMetrics(telemetry.registry)],
+    )
+    entered = Counter(
+        "scalelab_orders_entered",
+        "Statuses that orders entered, as applied by this worker.",
+        ["status"],
+        registry=telemetry.registry,
+    )
+
+    def count(status: Status) -> None:
+        entered.labels(status.value).inc()
+
+    effects = SagaEffects(
+        definition=order_saga(settings.payment_time_limit_s),
+        sessions=sessions_of(router),
+        clock=clock,
+        consumer=settings.consumer_group,
+        entered=count,
+    )
+    consumer = EventConsumer(
+        settings.kafka_bootstrap,
+        settings.consumer_group,
+        [settings.payments_topic, settings.stock_topic],
+        dict.fromkeys(FACTS, effects.on_event),
+        telemetry=telemetry,
+    )
+    sync_metrics = SyncMetrics(telemetry.registry)
+    guards = [
+        SyncGuard(
+            shard.name,
+            settings.admin_dsns[shard.name],
+            [replica.name for replica in shard.replicas],
+            clock=clock,
+            hooks=[sync_metrics],
+        )
+        for shard in shards
+        if shard.replicas and shard.name in settings.admin_dsns
+    ]
+    chores = Chores(router, effects, clock, settings, telemetry)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None, None]:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(router)
+            for guard in guards:
+                await stack.enter_async_context(guard)
+            await stack.enter_async_context(chores.running())
+            await stack.enter_async_context(consumer)
+            yield
+
+    return create_app(
+        telemetry=telemetry,
+        routers=[],
+        lifespan=lifespan,
+        readiness={"consumer": consumer.ready, "chores": chores.ready},
+        title="Orders worker",
+    )
+
+
+class Chores:
+    """The tasks per shard: relay, deadlines, clean-up. One that ends makes the worker unready."""
+
+    def __init__(
+        self,
+        router: ShardRouter,
+        effects: SagaEffects,
+        clock: Clock,
+        settings: OrdersWorkerSettings,
+        telemetry: Telemetry,
+    ) -> None:
+        self._router = router
+        self._effects = effects
+        self._clock = clock
+        self._settings = settings
+        self._telemetry = telemetry
+        self._relay_metrics = RelayMetrics(telemetry.registry)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        """Start the tasks; cancel them and wait for them at the end."""
+        self._tasks = [
+            asyncio.create_task(work, name=f"{shard} {work.__name__}")
+            for shard, database in self._router.primaries.items()
+            for work in self._of_one(shard, database)
+        ]
+        try:
+            yield
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def ready(self) -> None:
+        """Raises Unavailable, naming it, if a task has ended."""
+        ended = [task.get_name() for task in self._tasks if task.done()]
+        if ended:
+            raise Unavailable(f"ended: {', '.join(ended)}", code="background_ended")
+
+    def _of_one(self, shard: str, database: Database) -> list[Coroutine[Any, Any, None]]:
+        return [
+            keep_relaying(
+                database,
+                self._settings.kafka_bootstrap,
+                client_id=f"orders.outbox.{shard}",
+                metrics=self._relay_metrics,
+                log=self._telemetry.log,
+            ),
+            self._sweep(database),
+            self._clean(database),
+        ]
+
+    async def _sweep(self, database: Database) -> None:
+        """Cancel what waited too long for its payment."""
+        while True:
+            await asyncio.sleep(self._settings.sweep_every_s)
+            try:
+                await self._effects.sweep(database.transaction)
+            except ScalelabError as error:
+                _report(self._telemetry.log, "sweep_failed", database, error)
+
+    async def _clean(self, database: Database) -> None:
+        """Forget old inbox rows and idempotency keys, a batch at a time."""
+        while True:
+            await asyncio.sleep(self._settings.clean_every_s)
+            now = self._clock.now()
+            try:
+                async with database.transaction() as conn:
+                    before = now - timedelta(seconds=self._settings.inbox_keep_s)
+                    await inbox.purge(conn, before=before)
+                async with database.transaction() as conn:
+                    before = now - timedelta(seconds=self._settings.keys_keep_s)
+                    await purge_keys(conn, before)
+            except ScalelabError as error:
+                _report(self._telemetry.log, "clean_up_failed", database, error)
+
+
+def _report(log: Log, event: str, database: Database, error: ScalelabError) -> None:
+    log.warning(event, database=database.name, code=error.stable_code, error=str(error))
