@@ -15,6 +15,7 @@ Redis in cluster mode is not supported: one script call carries keys of several 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
@@ -33,7 +34,8 @@ from month1_caching_gateway.caching.events import (
 from scalelab.clients.redis import map_errors
 from scalelab.clock import Clock
 from scalelab.errors import CorruptData, ScalelabError
-from scalelab.resilience.circuit_breaker import Breaker, BreakerPolicy, Outcome, answer, ask
+from scalelab.resilience.circuit_breaker import Breaker, BreakerPolicy, answer, ask
+from scalelab.resilience.circuit_breaker import Outcome as Verdict
 
 T = TypeVar("T")
 
@@ -49,7 +51,8 @@ class RedisStore:
     """Entries under `namespace:`. The Redis client is the caller's, with deadlines, and stays open.
 
     namespace: name and version of what is stored; raise the version when the payload's form
-    changes. breaker: when to stop asking. waiting_limit: undelivered fences kept.
+    changes. breaker: when to stop asking. parallel: commands under way, at most the client's
+    connections; the next wait, at most for one time-out. waiting_limit: undelivered fences kept.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class RedisStore:
         clock: Clock,
         hook: Hook = ignore,
         breaker: BreakerPolicy = BREAKER,
+        parallel: int = 32,
         waiting_limit: int = 10_000,
     ) -> None:
         self._redis = redis
@@ -68,6 +72,7 @@ class RedisStore:
         self._clock = clock
         self._breaker_policy = breaker
         self._breaker = Breaker()
+        self._places = asyncio.Semaphore(parallel)
         self._put_script = redis.register_script(_read_script())
         self._waiting: dict[str, tuple[Entry, int]] = {}
         self._waiting_limit = waiting_limit
@@ -111,29 +116,26 @@ class RedisStore:
         return stored is not None
 
     async def _ask(self, operation: str, command: Callable[[], Awaitable[T]]) -> T | None:
-        now_s = self._clock.monotonic_s()
-        self._breaker, admission = ask(self._breaker, self._breaker_policy, now_s=now_s)
-        if not admission.admitted:
-            return None
-        outcome = Outcome.NEUTRAL  # stands if we are cancelled: that says nothing about Redis
-        try:
-            with map_errors():
-                await self._deliver_waiting()
-                result = await command()
-            outcome = Outcome.SUCCESS
-        except ScalelabError as error:
-            outcome = Outcome.FAILURE
-            self._hook(StoreFailed(operation, error.stable_code))
-            return None
-        finally:
-            self._breaker = answer(
-                self._breaker,
-                self._breaker_policy,
-                admission.generation,
-                outcome,
-                now_s=self._clock.monotonic_s(),
-            )
-        return result
+        async with self._places:  # first the place: who waited sees what the breaker learnt
+            now_s = self._clock.monotonic_s()
+            self._breaker, admission = ask(self._breaker, self._breaker_policy, now_s=now_s)
+            if not admission.admitted:
+                return None
+            verdict = Verdict.NEUTRAL  # stands if we are cancelled: that says nothing about Redis
+            try:
+                with map_errors():
+                    await self._deliver_waiting()
+                    result = await command()
+                verdict = Verdict.SUCCESS
+            except ScalelabError as error:
+                verdict = Verdict.FAILURE
+                self._hook(StoreFailed(operation, error.stable_code))
+                return None
+            finally:
+                now_s, generation = self._clock.monotonic_s(), admission.generation
+                policy = self._breaker_policy
+                self._breaker = answer(self._breaker, policy, generation, verdict, now_s=now_s)
+            return result
 
     async def _run_put(self, entries: Mapping[str, tuple[Entry, int]]) -> int:
         """How many of the entries were stored."""
