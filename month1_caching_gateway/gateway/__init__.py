@@ -1,5 +1,6 @@
 """The API gateway's data plane: HTTP/1.1 in, HTTP/1.1 out, every promise checked on the way."""
 
+from month1_caching_gateway.gateway.admin import create_admin
 from month1_caching_gateway.gateway.gateway import Gateway
 from month1_caching_gateway.gateway.route_config import GatewayConfig, load_config
 from month1_caching_gateway.gateway.routes import Route, RouteTable
@@ -13,5 +14,6 @@ __all__ = [
     "Route",
     "RouteTable",
     "Upstream",
+    "create_admin",
     "load_config",
 ]

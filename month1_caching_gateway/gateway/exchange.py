@@ -39,8 +39,9 @@ from month1_caching_gateway.gateway.problems import Refused, problem_body, refus
 from month1_caching_gateway.gateway.request_log import Record
 from month1_caching_gateway.gateway.routes import Route
 from month1_caching_gateway.gateway.targets import Target, parse_target
+from month1_caching_gateway.gateway.upstream_breaker import Permit
 from month1_caching_gateway.gateway.upstream_connection import UpstreamConnection
-from month1_caching_gateway.gateway.upstream_group import Permit, UpstreamGroup
+from month1_caching_gateway.gateway.upstream_group import UpstreamGroup
 from scalelab.errors import ScalelabError
 
 _IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))

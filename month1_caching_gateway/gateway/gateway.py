@@ -21,10 +21,11 @@ from month1_caching_gateway.gateway.upstream_group import UpstreamGroup
 from month1_caching_gateway.ratelimit import Policy
 from scalelab.clock import Clock
 from scalelab.errors import InvalidInput, Unavailable
+from scalelab.resilience import BreakerChanged, Phase
 from scalelab.telemetry import Telemetry
 
 _BACKLOG = 2048
-_STATES = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
+_PHASES = {Phase.CLOSED: 0.0, Phase.HALF_OPEN: 1.0, Phase.OPEN: 2.0}
 _POLL_S = 0.01
 
 
@@ -79,9 +80,17 @@ class Gateway:
         upstreams = tuple(upstreams)
         rates = dict(rates or {})
         _check_names(table, upstreams, rates)
+        log = telemetry.log
+
+        def tell(change: BreakerChanged) -> None:
+            log.warning("breaker changed", upstream=change.guard, phase=change.after.value)
+
         groups = {
             upstream.name: UpstreamGroup(
-                upstream, settings, clock, UpstreamBreaker(upstream.name, settings, clock)
+                upstream,
+                settings,
+                clock,
+                UpstreamBreaker(upstream.name, settings.breaker, clock, tell),
             )
             for upstream in upstreams
         }
@@ -92,10 +101,10 @@ class Gateway:
         self._groups = groups
         metrics = GatewayMetrics(
             {
-                "gateway_breaker_open": (
-                    "0 closed, 0.5 half-open, 1 open.",
+                "gateway_breaker_phase": (
+                    "0 closed, 1 half-open, 2 open.",
                     "upstream",
-                    lambda: {name: _STATES[g.breaker_state] for name, g in groups.items()},
+                    lambda: {name: _PHASES[g.breaker_phase] for name, g in groups.items()},
                 ),
                 "gateway_upstream_connections": (
                     "Open, or being opened.",

@@ -26,7 +26,7 @@ import httptools
 from month1_caching_gateway.gateway.problems import Header, Refused
 
 _HOST = re.compile(
-    rb"(?:[A-Za-z0-9](?:[A-Za-z0-9\-.]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?\Z"
+    rb"(?:[A-Za-z0-9](?:[A-Za-z0-9\-.]*[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?\Z"
 )
 _AT_MOST_ONCE = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"authorization", b"idempotency-key")

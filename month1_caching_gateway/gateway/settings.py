@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scalelab.errors import InvalidInput
+from scalelab.resilience import BreakerPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class GatewaySettings:
     body_window_s / body_window_bytes: a request body must bring that many bytes per window.
     replay_bytes: a body up to this size is read whole before the upstream sees anything, so a slow
     sender holds no upstream connection and a lost idle connection can be replaced once.
+    breaker: of every upstream; lost or refused connections, time-outs, 502, 503, 504 are failures.
     """
 
     max_connections: int = 4096
@@ -70,7 +72,6 @@ class GatewaySettings:
     trusted_proxies: frozenset[str] = frozenset()
     forwarded_proto: str = "http"
     trace_ratio: float = 1.0
-    breaker_failures: int = 5
-    breaker_open_s: float = 5.0
+    breaker: BreakerPolicy = field(default_factory=lambda: BreakerPolicy(open_s=5.0))
     log_flush_s: float = 0.25
     log_max_pending: int = 10_000

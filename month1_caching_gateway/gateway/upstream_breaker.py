@@ -1,69 +1,67 @@
-"""The breaker of one upstream: after repeated failures, refuse at once instead of waiting."""
+"""The breaker of one upstream: the pure machine of scalelab.resilience, held for the event loop."""
 
 from __future__ import annotations
 
-from month1_caching_gateway.gateway.settings import GatewaySettings
+from collections.abc import Callable
+
 from scalelab.clock import Clock
 from scalelab.errors import BreakerOpen
+from scalelab.resilience import BreakerChanged, BreakerPolicy, Phase
+from scalelab.resilience.circuit_breaker import Breaker, Outcome, answer, ask
+
+_OUTCOMES = {True: Outcome.SUCCESS, False: Outcome.FAILURE, None: Outcome.NEUTRAL}
 
 
 class UpstreamBreaker:
-    """Opens after `breaker_failures` failures in a row; probes with one call after the pause."""
+    """Refuses calls to a service that keeps failing. on_change hears every change of phase."""
 
-    def __init__(self, name: str, settings: GatewaySettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        policy: BreakerPolicy,
+        clock: Clock,
+        on_change: Callable[[BreakerChanged], None],
+    ) -> None:
         self._name = name
-        self._limit = settings.breaker_failures
-        self._open_s = settings.breaker_open_s
+        self._policy = policy
         self._clock = clock
-        self._failures = 0
-        self._opened_at_s: float | None = None
-        self._probe: UpstreamPermit | None = None
+        self._on_change = on_change
+        self._breaker = Breaker()
 
     @property
-    def state(self) -> str:
-        """closed, open or half_open."""
-        if self._opened_at_s is None:
-            return "closed"
-        return "open" if self._left_s() > 0 else "half_open"
+    def phase(self) -> Phase:
+        """As of the last call: an open breaker half-opens when somebody asks."""
+        return self._breaker.phase
 
-    def admit(self) -> UpstreamPermit:
-        """Raises BreakerOpen."""
-        permit = UpstreamPermit(self)
-        if self._opened_at_s is None:
-            return permit
-        left_s = self._left_s()
-        if left_s > 0 or self._probe is not None:
-            raise BreakerOpen(f"{self._name} fails", retry_after_s=max(left_s, 1.0))
-        self._probe = permit
-        return permit
+    def admit(self) -> Permit:
+        """Leave to make one call. Raises BreakerOpen."""
+        now_s = self._clock.monotonic_s()
+        after, admission = ask(self._breaker, self._policy, now_s=now_s)
+        self._become(after)
+        if not admission.admitted:
+            raise BreakerOpen(f"{self._name} keeps failing", retry_after_s=admission.retry_after_s)
+        return Permit(self, admission.generation)
 
-    def settle(self, permit: UpstreamPermit, *, ok: bool | None) -> None:
-        """Called by the permit."""
-        probing = permit is self._probe
-        if probing:
-            self._probe = None
-        if ok:
-            self._failures = 0
-            self._opened_at_s = None
-        elif ok is False:
-            self._failures += 1
-            if probing or self._failures >= self._limit:
-                self._opened_at_s = self._clock.monotonic_s()
+    def settle(self, generation: int, *, ok: bool | None) -> None:
+        """How a permitted call went; called by its permit."""
+        now_s = self._clock.monotonic_s()
+        self._become(answer(self._breaker, self._policy, generation, _OUTCOMES[ok], now_s=now_s))
 
-    def _left_s(self) -> float:
-        if self._opened_at_s is None:
-            return 0.0
-        return self._opened_at_s + self._open_s - self._clock.monotonic_s()
+    def _become(self, after: Breaker) -> None:
+        before, self._breaker = self._breaker, after
+        if before.phase is not after.phase:
+            self._on_change(BreakerChanged(self._name, before.phase, after.phase))
 
 
-class UpstreamPermit:
-    """Leave to make one call."""
+class Permit:
+    """Leave to make one call; to be reported exactly once."""
 
-    __slots__ = ("_breaker",)
+    __slots__ = ("_breaker", "_generation")
 
-    def __init__(self, breaker: UpstreamBreaker) -> None:
+    def __init__(self, breaker: UpstreamBreaker, generation: int) -> None:
         self._breaker = breaker
+        self._generation = generation
 
     def report(self, *, ok: bool | None) -> None:
-        """How it went; None: it says nothing about the service."""
-        self._breaker.settle(self, ok=ok)
+        """How it went; None: it says nothing about the service's health."""
+        self._breaker.settle(self._generation, ok=ok)

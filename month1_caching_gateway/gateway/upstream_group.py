@@ -7,56 +7,37 @@ the next endpoint may be tried at once, for any method.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Collection
 
 from month1_caching_gateway.gateway.settings import GatewaySettings, Upstream
+from month1_caching_gateway.gateway.upstream_breaker import Permit, UpstreamBreaker
 from month1_caching_gateway.gateway.upstream_connection import UpstreamConnection
 from month1_caching_gateway.gateway.upstream_pool import EndpointPool
+from scalelab.balancing import Backend, round_robin
 from scalelab.clock import Clock
 from scalelab.errors import Unavailable
+from scalelab.resilience import Phase
 
 _PASS_OVER_S = 1.0
-
-
-class Permit(Protocol):
-    """Leave to make one call."""
-
-    def report(self, *, ok: bool | None) -> None:
-        """How it went, once. None: it says nothing about the service."""
-        ...
-
-
-class Breaker(Protocol):
-    """Stands before a service."""
-
-    @property
-    def state(self) -> str:
-        """closed, open or half_open."""
-        ...
-
-    def admit(self) -> Permit:
-        """Raises BreakerOpen."""
-        ...
 
 
 class UpstreamGroup:
     """The connections to one upstream. For one event loop."""
 
     def __init__(
-        self, upstream: Upstream, settings: GatewaySettings, clock: Clock, breaker: Breaker
+        self, upstream: Upstream, settings: GatewaySettings, clock: Clock, breaker: UpstreamBreaker
     ) -> None:
         self.name = upstream.name
         self._breaker = breaker
         self._clock = clock
         self._pools = [EndpointPool(at, upstream, settings, clock) for at in upstream.endpoints]
         self._passed_over_until_s = [float("-inf")] * len(self._pools)
-        self._next = 0
+        self._turn = 0
 
     @property
-    def breaker_state(self) -> str:
-        """closed, open or half_open."""
-        return self._breaker.state
+    def breaker_phase(self) -> Phase:
+        """Where the service's breaker stands."""
+        return self._breaker.phase
 
     @property
     def connections(self) -> int:
@@ -71,17 +52,19 @@ class UpstreamGroup:
         """An idle connection to the endpoint whose turn it is, if it has one."""
         if len(self._pools) == 1:
             return self._pools[0].take_idle()
-        connection = self._pools[self._order()[0]].take_idle()
+        connection = self._pools[self._pick(())].take_idle()
         if connection is not None:
-            self._next += 1
+            self._turn += 1
         return connection
 
     async def acquire(self, *, fresh: bool) -> UpstreamConnection:
         """A connection to any endpoint. Raises Unavailable if all refuse, Overloaded if full."""
+        tried: list[int] = []
         refused: Unavailable | None = None
-        order = self._order()
-        self._next += 1
-        for index in order:
+        while len(tried) < len(self._pools):
+            index = self._pick(tried)
+            self._turn += not tried
+            tried.append(index)
             try:
                 return await self._pools[index].acquire(fresh=fresh)
             except Unavailable as error:
@@ -101,13 +84,19 @@ class UpstreamGroup:
         for pool in self._pools:
             pool.close()
 
-    def _order(self) -> list[int]:
-        """Endpoints in the order to try: round robin, those that refused just now at the end."""
-        count = len(self._pools)
-        order = [(self._next + step) % count for step in range(count)]
+    def _pick(self, tried: Collection[int]) -> int:
+        """The endpoint whose turn it is, of those not tried yet; a shunned one if none is left."""
         now_s = self._clock.monotonic_s()
-        return sorted(order, key=lambda index: self._passed_over_until_s[index] > now_s)
-
-
-BreakerFactory = Callable[[str], Breaker]
-"""Makes the breaker of an upstream, by its name."""
+        for shun in (True, False):
+            backends = [
+                Backend(
+                    pool.endpoint.host,
+                    available=index not in tried
+                    and not (shun and self._passed_over_until_s[index] > now_s),
+                )
+                for index, pool in enumerate(self._pools)
+            ]
+            picked = round_robin(backends, self._turn)
+            if picked is not None:
+                return picked
+        return self._turn % len(self._pools)

@@ -211,7 +211,7 @@ async def running(
             for name, peers in named.items()
         ],
         verifier or OneUser(),
-        limiter or Limiter(MemoryStore(clock), clock),
+        Limiter(MemoryStore(clock), clock) if limiter is None else limiter,
         telemetry,
         clock,
         rates=rates,

@@ -278,7 +278,7 @@ async def test_every_request_leaves_a_log_line_and_is_counted() -> None:
         labels = {"route": "/orders/{id}", "method": "GET"}
         assert gateway.metric("gateway_requests_total", status="200", **labels) == 1
         assert gateway.metric("gateway_requests_total", status="401", **labels) == 1
-        assert gateway.metric("gateway_breaker_open", upstream="app") == 0
+        assert gateway.metric("gateway_breaker_phase", upstream="app") == 0
 
 
 async def test_stop_finishes_what_runs_and_refuses_what_comes() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from month1_caching_gateway.gateway import GatewaySettings, Route
 from scalelab.clock import ManualClock
+from scalelab.resilience import BreakerPolicy
 from tests.integration.month1.gateway.harness import (
     Peer,
     Seen,
@@ -19,7 +20,9 @@ from tests.integration.month1.gateway.harness import (
     until,
 )
 
-SETTINGS = GatewaySettings(sweep_s=0.01, breaker_failures=3, breaker_open_s=5.0)
+SETTINGS = GatewaySettings(
+    sweep_s=0.01, breaker=BreakerPolicy(failure_ratio=0.7, min_calls=4, open_s=5.0, probes=1)
+)
 
 
 async def test_a_dead_service_is_503_then_the_breaker_opens_then_it_recovers() -> None:
@@ -39,13 +42,13 @@ async def test_a_dead_service_is_503_then_the_breaker_opens_then_it_recovers() -
         got = await http.ask("GET", "/")
         assert (got.status, got.code) == (503, "breaker_open")
         assert int(got.headers["retry-after"]) >= 1
-        assert gateway.metric("gateway_breaker_open", upstream="app") == 1.0
+        assert gateway.metric("gateway_breaker_phase", upstream="app") == 2.0
         reborn = Peer()
         await reborn.listen(app.port)
         assert (await http.ask("GET", "/")).code == "breaker_open"
         clock.advance(6.0)
         assert (await http.ask("GET", "/")).status == 200
-        assert gateway.metric("gateway_breaker_open", upstream="app") == 0.0
+        assert gateway.metric("gateway_breaker_phase", upstream="app") == 0.0
         await reborn.die()
 
 

@@ -1,0 +1,158 @@
+"""The route table as a pure value."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from month1_caching_gateway.gateway import Route, RouteTable, load_config
+from month1_caching_gateway.gateway.problems import Refused
+from scalelab.errors import InvalidInput
+
+ROUTES = [
+    Route("root", prefix="/", name="root"),
+    Route("catalog", prefix="/api/v1/products", name="products"),
+    Route("orders", template="/api/v1/orders", methods=frozenset({"GET", "POST"}), name="list"),
+    Route("orders", template="/api/v1/orders/{id}", name="one"),
+    Route("orders", template="/api/v1/orders/{id}/events", streaming=True, name="events"),
+    Route("orders", template="/api/v1/orders/mine", name="mine"),
+    Route("orders", prefix="/api/v1/orders", methods=frozenset({"DELETE"}), name="cleanup"),
+]
+
+
+def resolve(table: RouteTable, method: str, path: str) -> str:
+    return table.resolve(method, path[1:].split("/")).name
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("GET", "/api/v1/orders", "list"),
+        ("HEAD", "/api/v1/orders", "list"),
+        ("POST", "/api/v1/orders", "list"),
+        ("GET", "/api/v1/orders/7", "one"),
+        ("GET", "/api/v1/orders/mine", "mine"),
+        ("GET", "/api/v1/orders/7/events", "events"),
+        ("GET", "/api/v1/orders/mine/events", "events"),
+        ("DELETE", "/api/v1/orders/7", "cleanup"),
+        ("DELETE", "/api/v1/orders/7/x/y", "cleanup"),
+        ("GET", "/api/v1/products", "products"),
+        ("GET", "/api/v1/products/", "products"),
+        ("GET", "/api/v1/products/a/b", "products"),
+        ("GET", "/api/v1/productsx", "root"),
+        ("GET", "/api/v1/orders/", "root"),
+        ("GET", "/", "root"),
+    ],
+)
+def test_the_most_specific_route_wins_in_whatever_order_they_are_declared(
+    method: str, path: str, name: str
+) -> None:
+    """R1."""
+    for seed in range(5):
+        routes = list(ROUTES)
+        random.Random(seed).shuffle(routes)
+        assert resolve(RouteTable(routes), method, path) == name
+
+
+def test_nothing_matching_is_404_and_a_wrong_method_is_405_with_every_method() -> None:
+    """R2."""
+    table = RouteTable(ROUTES[1:])
+    with pytest.raises(Refused) as unknown:
+        resolve(table, "GET", "/elsewhere")
+    assert unknown.value.status == 404
+    with pytest.raises(Refused) as wrong:
+        resolve(table, "PATCH", "/api/v1/orders")
+    assert wrong.value.status == 405
+    assert wrong.value.headers == ((b"Allow", b"DELETE, GET, HEAD, POST"),)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Route("a", template="/x/{id}"), Route("b", template="/x/{name}")),
+        (Route("a", prefix="/x"), Route("b", prefix="/x/")),
+        (
+            Route("a", template="/x"),
+            Route("b", template="/x", methods=frozenset({"HEAD"})),
+        ),
+    ],
+)
+def test_two_routes_for_the_same_request_are_refused(one: Route, other: Route) -> None:
+    """R3, in both orders."""
+    for routes in ([one, other], [other, one]):
+        with pytest.raises(InvalidInput):
+            RouteTable(routes)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"template": "/a", "prefix": "/a"},
+        {"template": "a"},
+        {"prefix": "//a"},
+        {"template": "/a", "methods": frozenset[str]()},
+    ],
+)
+def test_a_route_that_makes_no_sense_cannot_be_built(fields: dict[str, object]) -> None:
+    """The mistake shows where it is made."""
+    with pytest.raises(InvalidInput):
+        Route("a", **fields)  # type: ignore[arg-type]
+
+
+def test_half_a_segment_cannot_be_a_parameter() -> None:
+    """`/a/x{id}` would silently match nothing."""
+    with pytest.raises(InvalidInput):
+        RouteTable([Route("a", template="/a/x{id}")])
+
+
+def test_a_configuration_document_becomes_the_same_values() -> None:
+    """JSON in, frozen values out."""
+    config = load_config(
+        """{"routes": [{"upstream": "orders", "template": "/orders", "methods": ["POST"],
+             "rate": "user", "idempotency_key_required": true, "timeout_s": 2.5}],
+            "upstreams": {"orders": {"endpoints": [{"host": "127.0.0.1", "port": 8102}]}},
+            "rates": {"user": {"capacity": 10, "rate_per_s": 5}}}"""
+    )
+    (route,) = config.route_table().routes
+    assert route == Route(
+        "orders",
+        template="/orders",
+        methods=frozenset({"POST"}),
+        rate="user",
+        idempotency_key_required=True,
+        timeout_s=2.5,
+    )
+    assert config.upstream_list()[0].endpoints[0].authority == b"127.0.0.1:8102"
+    assert config.policies()["user"].capacity == 10
+
+
+UPSTREAMS = {"a": {"endpoints": [{"host": "h", "port": 1}]}}
+
+
+@pytest.mark.parametrize(
+    ("document", "named"),
+    [
+        ({"routes": [], "upstreams": {}, "extra": 1}, "extra"),
+        ({"routes": [{"upstream": "b", "prefix": "/"}], "upstreams": UPSTREAMS}, "'b'"),
+        (
+            {"routes": [{"upstream": "a", "prefix": "/", "rate": "x"}], "upstreams": UPSTREAMS},
+            "'x'",
+        ),
+        (
+            {"routes": [{"upstream": "a", "prefix": "/", "auht": "none"}], "upstreams": UPSTREAMS},
+            "auht",
+        ),
+        (
+            {"routes": [{"upstream": "a", "prefix": "/", "timeout_s": 0}], "upstreams": UPSTREAMS},
+            "timeout_s",
+        ),
+    ],
+)
+def test_a_wrong_document_is_refused_and_the_place_is_named(
+    document: dict[str, object], named: str
+) -> None:
+    """A misspelt `auth` must not open a door."""
+    with pytest.raises(InvalidInput, match=named):
+        load_config(document)
