@@ -27,10 +27,9 @@ _OWNERS = ("identity", "catalog", "payments", "inventory", "orders")
 
 
 async def prepare_tables() -> None:
-    """Migrate all databases side by side, then seed them. Raises Unavailable if one is away."""
-    async with asyncio.TaskGroup() as group:
-        for name in _OWNERS:
-            group.create_task(asyncio.to_thread(_migrate, name))
+    """Migrate all databases, then seed them side by side. Raises Unavailable if one is away."""
+    for name in _OWNERS:
+        await asyncio.to_thread(_migrate, name)
     seed = SeedSettings()
     async with asyncio.TaskGroup() as group:
         group.create_task(seed_catalog(_dsn("CATALOG"), seed))

@@ -8,6 +8,7 @@ would queue behind a long transaction fail instead of blocking all traffic behin
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -23,6 +24,9 @@ from scalelab.errors import Unavailable
 
 _LOCK_KEY = 0x5CA1E1AB
 """Advisory lock shared by all migrations of one database."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Alembic's `op` is one object for the whole process; two threads would mix their statements."""
 
 
 def upgrade(
@@ -55,7 +59,7 @@ def upgrade(
 def _apply(script: ScriptDirectory, context: MigrationContext) -> None:
     """Run the revisions between the database's and the newest, oldest first."""
     pending = list(script.iterate_revisions("head", context.get_current_revision() or "base"))
-    with Operations.context(context):
+    with _ONE_AT_A_TIME, Operations.context(context):
         for revision in reversed(pending):
             revision.module.upgrade()
             context.stamp(script, revision.revision)
