@@ -1,0 +1,24 @@
+"""The demo of the shop: start, sell, break one thing, prove the books."""
+
+from __future__ import annotations
+
+from month6_capstone.demo.report import Report, print_report
+from month6_capstone.demo.run import (
+    DemoOptions,
+    Hooks,
+    Outcome,
+    begin,
+    give_back_disk,
+    sell_and_judge,
+)
+
+__all__ = [
+    "DemoOptions",
+    "Hooks",
+    "Outcome",
+    "Report",
+    "begin",
+    "give_back_disk",
+    "print_report",
+    "sell_and_judge",
+]
