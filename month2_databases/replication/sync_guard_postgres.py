@@ -82,6 +82,7 @@ class SyncGuard:
         self._hooks = tuple(hooks)
         self._database = Database(PostgresSettings(admin_dsn), name=f"{shard}-sync-guard")
         self._mode: Mode | None = None
+        self._trouble: str | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -104,14 +105,20 @@ class SyncGuard:
         """Whether commits are known to wait for no replica now."""
         return self._mode is Mode.DEGRADED
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the server could not be guarded when last tried; None while all is well."""
+        return self._trouble
+
     async def _run(self) -> None:
         while True:
             try:
                 async with self._database.dedicated() as conn:
                     await self._stand_by(conn)
                     await self._guard(conn)
-            except (ScalelabError, psycopg.Error):
+            except (ScalelabError, psycopg.Error) as error:
                 self._mode = None
+                self._trouble = " ".join(str(error).split())
             await asyncio.sleep(self._interval_s)
 
     async def _stand_by(self, conn: AsyncConnection) -> None:
@@ -156,11 +163,13 @@ class SyncGuard:
         await conn.execute("SELECT pg_reload_conf()")
         wanted = Mode.SYNCHRONOUS if action is Action.REQUIRE else Mode.DEGRADED
         # The reload reaches this session a moment later; the caller's deadline bounds the wait.
-        while await self._server_mode(conn) is not wanted:
+        while True:
+            if await self._server_mode(conn) is wanted:
+                return wanted
             await asyncio.sleep(_RELOAD_STEP_S)
-        return wanted
 
     def _report(self, mode: Mode) -> None:
+        self._trouble = None
         if mode is self._mode:
             return
         self._mode = mode
@@ -169,7 +178,11 @@ class SyncGuard:
 
 
 def grants_for(role: str) -> tuple[str, ...]:
-    """SQL a superuser runs once so that `role` can guard this server (PostgreSQL 15 and later)."""
+    """SQL a superuser runs once so that `role` can guard this server (PostgreSQL 15 and later).
+
+    In the database the guards connect to: rights on functions, and the advisory lock that makes
+    one guard the active one, belong to a database.
+    """
     who = '"' + role.replace('"', '""') + '"'
     return (
         f"GRANT ALTER SYSTEM ON PARAMETER synchronous_standby_names TO {who}",

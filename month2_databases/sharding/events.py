@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter
 
 
-class Role(Enum):
+class Role(StrEnum):
     """Which kind of server answered a read."""
 
     PRIMARY = "primary"
     REPLICA = "replica"
 
 
-class Reason(Enum):
+class Reason(StrEnum):
     """Why a read went where it went."""
 
     CAUGHT_UP = "caught_up"
