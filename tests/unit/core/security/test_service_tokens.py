@@ -22,6 +22,7 @@ class TokenEndpoint:
 
     async def post(self, url: str, fields: Mapping[str, str], basic: tuple[str, str]) -> bytes:
         self.calls.append((url, dict(fields), basic))
+        await asyncio.sleep(0)  # as any network call, it lets others run
         if self.gate is not None:
             await self.gate.wait()
         if self.error is not None:

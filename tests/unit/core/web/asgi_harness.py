@@ -17,12 +17,16 @@ from scalelab.web import Limits, create_app
 
 @dataclass
 class Answer:
-    """What came back: status, headers by lower-case name, body, and each body message alone."""
+    """What came back: status, headers by lower-case name, body, and each body message alone.
+
+    received: how many messages of the request the app took.
+    """
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict[str, str])
     chunks: list[bytes] = field(default_factory=list[bytes])
     complete: bool = False
+    received: int = 0
 
     @property
     def body(self) -> bytes:
@@ -79,6 +83,7 @@ async def call(
 
     async def receive() -> dict[str, Any]:
         if pending:
+            got.received += 1
             chunk = pending.pop(0)
             more = bool(pending) or hang
             return {"type": "http.request", "body": chunk, "more_body": more}

@@ -52,6 +52,16 @@ async def test_declared_length_over_the_limit_is_refused_unread(length: str) -> 
     assert answer.complete
 
 
+async def test_rest_of_a_refused_body_is_taken_in_before_the_connection_closes() -> None:
+    """Closing on unread octets resets the connection, and the caller would lose the answer."""
+    it = bench(echo_router([]), limits=Limits(body_bytes=10))
+    answer = await call(it.app, "POST", "/echo", body=[b"x" * 11, b"more", b"and more"])
+    assert (answer.status, answer.received) == (413, 3)
+    endless = await call(it.app, "POST", "/echo", body=[b"x" * 11] + [b"x" * 40] * 50)
+    assert endless.status == 413
+    assert endless.received < 10, "a caller that never stops is not listened to for ever"
+
+
 async def test_get_with_a_body_is_limited_too() -> None:
     """A method without a body by custom may still send one."""
     it = bench(echo_router([]), limits=Limits(body_bytes=3))

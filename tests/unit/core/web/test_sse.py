@@ -144,3 +144,26 @@ async def test_failing_generator_breaks_the_stream_and_is_logged() -> None:
         await call(it.app, "GET", "/events", answer=answer)
     assert not answer.complete
     assert any("KeyError" in line.get("exception", "") for line in it.lines)
+
+
+async def test_generator_is_closed_when_sending_fails() -> None:
+    """Not left suspended at its yield until the garbage collector comes."""
+    closed = asyncio.Event()
+
+    async def events() -> AsyncGenerator[Event, None]:
+        try:
+            yield Event("first")
+        finally:
+            closed.set()
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            raise OSError("broken pipe")
+
+    app = bench(APIRouter()).app
+    with pytest.raises(OSError, match="broken pipe"):
+        await EventStream(events())({"type": "http", "app": app}, receive, send)
+    assert closed.is_set()
