@@ -38,6 +38,7 @@ def removables(root: Path, *, everything: bool) -> list[Removable]:
     """What `clean` would remove: all of .lab; with `everything` also .venv and tool caches."""
     lab = root / ".lab"
     paths = sorted(lab.iterdir()) if lab.is_dir() and not lab.is_symlink() else []
+    paths += _elsewhere(lab)
     if everything:
         paths += [root / name for name in (*_TOOL_CACHES, ".venv")]
     return [
@@ -45,6 +46,16 @@ def removables(root: Path, *, everything: bool) -> list[Removable]:
         for path in paths
         if path.exists() or path.is_symlink()
     ]
+
+
+def _elsewhere(lab: Path) -> list[Path]:
+    """Data that had to stand outside because the servers' account cannot reach this folder."""
+    from scalelab.lab.servers.account import stand_in
+
+    # A stand-in is named for the path inside .lab that it replaces, which then does not exist.
+    inside = [folder / "data" for folder in (*lab.glob("stacks/*"), *lab.glob("runs/*"))]
+    inside.append(lab / "cache")
+    return sorted({aside for path in inside if (aside := stand_in(path)).is_dir()})
 
 
 def disk_size(path: Path) -> int:
@@ -83,7 +94,7 @@ def clean(
     _refuse_in_use(root)
     found = removables(root, everything=everything)
     if not as_json:
-        rows = [(item.path.relative_to(root), human_bytes(item.size), item.what) for item in found]
+        rows = [(_shown(root, item.path), human_bytes(item.size), item.what) for item in found]
         show_table(["would remove", "size", "what"], rows)
         say(f"in all {human_bytes(sum(item.size for item in found))}")
     if not found:
@@ -105,7 +116,7 @@ def _refuse_in_use(root: Path) -> None:
     running = [paths.month for paths in running_stacks(root)]
     if running:
         raise CommandFailed(f"A stack is running: {', '.join(running)}. Stop it first: ./lab down")
-    users = identity.users_of(root / ".lab")
+    users = identity.users_of([root / ".lab", *_elsewhere(root / ".lab")])
     if users:
         named = ", ".join(f"{name} ({pid})" for pid, name in users[:5])
         raise CommandFailed(f"Processes still use .lab: {named}. Wait for them, or stop them.")
@@ -121,7 +132,7 @@ def _remove(path: Path) -> None:
 
 def _report(as_json: bool, root: Path, found: list[Removable]) -> None:
     if as_json:
-        removed = [{"path": str(item.path.relative_to(root)), "bytes": item.size} for item in found]
+        removed = [{"path": _shown(root, item.path), "bytes": item.size} for item in found]
         emit_json({"removed": removed, "bytes": sum(item.size for item in found)})
     elif found:
         say("Removed.")
@@ -129,7 +140,13 @@ def _report(as_json: bool, root: Path, found: list[Removable]) -> None:
         note("There is nothing to remove.")
 
 
+def _shown(root: Path, path: Path) -> str:
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
 def _describe(path: Path) -> str:
     if path.name == ".venv":
         return "Python packages; the next ./lab installs them again"
+    if path.parent.name == "tmp":
+        return "data of servers that cannot reach this folder"
     return "cache of a tool" if path.name in _TOOL_CACHES else "made by the lab"

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import psutil
@@ -57,13 +57,15 @@ def end_all(processes: Iterable[tuple[int, float]], *, grace_s: float) -> list[i
     return [pid for pid, _ in living]
 
 
-def users_of(folder: Path) -> list[tuple[int, str]]:
-    """Processes, other than this one and its parents, whose command line names `folder`."""
+def users_of(folders: Sequence[Path]) -> list[tuple[int, str]]:
+    """Other processes, parents aside, whose command line names something in one of `folders`."""
     mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    marker = str(folder) + os.sep
+    markers = [str(folder) + os.sep for folder in folders]
     found: list[tuple[int, str]] = []
     for process in psutil.process_iter(["pid", "name", "cmdline"]):
         command: list[str] = process.info["cmdline"] or []
-        if process.info["pid"] not in mine and any(marker in word for word in command):
+        if process.info["pid"] not in mine and any(
+            marker in word for marker in markers for word in command
+        ):
             found.append((process.info["pid"], process.info["name"] or "?"))
     return found

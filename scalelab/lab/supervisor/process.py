@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -104,7 +105,12 @@ class Supervisor:
             self._stop.set()
             poller.join()
             self._runtime = None
-        self._state = replace(self._state, processes=(), links=())
+        # The names stay, so that the logs of an ended stack can still be asked for.
+        ended = tuple(
+            replace(view, pid=None, started_at_s=0.0, rss_bytes=None, pss_bytes=None, state="stopped")
+            for view in self._state.processes
+        )
+        self._state = replace(self._state, processes=ended, links=())
         self._set("stopped", "stopped")
         return 0
 
@@ -122,7 +128,7 @@ class Supervisor:
                 self._interruptible = False
                 self._publish_processes()
                 self._state = replace(
-                    self._state, links=tuple((str(label), str(url)) for label, url in links)
+                    self._state, links=tuple((str(label), without_password(str(url))) for label, url in links)
                 )
                 self._set("ready", "ready")
                 self._stop.wait()
@@ -173,6 +179,11 @@ class Supervisor:
         if before is not None:
             views = [(view.pid, view.started_at_s) for view in before.processes if view.pid]
             identity.end_all(views, grace_s=10.0)
+
+
+def without_password(url: str) -> str:
+    """The link as it may be printed and kept: a password in it is left out."""
+    return re.sub(r"(://[^/@\s:]*):[^/@\s]*@", r"\1@", url)
 
 
 def _tell(progress: Progress) -> None:
