@@ -94,7 +94,7 @@ def orders_router(api: OrdersApi) -> APIRouter:
         responses=problem_responses(400, 401, 403, 409, 413, 422, 503),
     )
     async def place(
-        wanted: PlaceOrder, key: IdempotencyKey, principal: Annotated[Principal, user]
+        wanted: PlaceOrder, key: IdempotencyKey, principal: Principal = user
     ) -> Response:
         """Accept an order. Follow Location, or its `/events`, to see what becomes of it."""
         placed = await api.placement.place(principal.subject, key, wanted)
@@ -108,8 +108,8 @@ def orders_router(api: OrdersApi) -> APIRouter:
         responses=problem_responses(401, 403, 422, 503),
     )
     async def list_orders(
-        principal: Annotated[Principal, user],
         response: Response,
+        principal: Principal = user,
         cursor: Annotated[str | None, Query(max_length=64)] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         token: ConsistencyToken = None,
@@ -134,8 +134,8 @@ def orders_router(api: OrdersApi) -> APIRouter:
     )
     async def read_order(
         order_id: UUID,
-        principal: Annotated[Principal, user],
         response: Response,
+        principal: Principal = user,
         token: ConsistencyToken = None,
     ) -> OrderOut:
         """One order of the caller."""

@@ -154,7 +154,7 @@ class Relay:
         backoff_s = self._settings.backoff_s[0]
         next_housekeeping_s = loop.time()
         while True:
-            batch = await self._carry(conn)
+            batch = await self.carry_once(conn)
             if loop.time() >= next_housekeeping_s:
                 await self._keep_house(conn)
                 next_housekeeping_s = loop.time() + self._settings.housekeeping_s
@@ -168,8 +168,11 @@ class Relay:
             if not batch.read:
                 await self._wait(conn, self._settings.poll_s)
 
-    async def _carry(self, conn: AsyncConnection[Any]) -> Batch:
-        """Read one batch, send it in waves, mark what was acknowledged."""
+    async def carry_once(self, conn: AsyncConnection[Any]) -> Batch:
+        """Read one batch, send it in waves, mark what was acknowledged.
+
+        `run` calls it as the active relay; calling it without the lock costs duplicates only.
+        """
         async with asyncio.timeout(self._settings.sql_timeout_s):
             rows = await read_unsent(conn, self._settings.batch)
         if not rows:

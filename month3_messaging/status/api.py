@@ -62,7 +62,7 @@ def status_router(api: StatusApi) -> APIRouter:
     )
     async def watch(
         order_id: UUID,
-        principal: Annotated[Principal, user],
+        principal: Principal = user,
         last_event_id: Annotated[str | None, Header(max_length=32)] = None,
     ) -> Response:
         """The order's statuses so far, then each new one; 204 if nothing can follow any more."""

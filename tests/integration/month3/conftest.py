@@ -1,0 +1,46 @@
+"""What month 3's tests on real servers share: a database with the tables, topics, telemetry."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+
+from month3_messaging import inbox, outbox
+from scalelab.clients.kafka import ensure_topics
+from scalelab.clients.postgres import Database, PostgresSettings
+from scalelab.telemetry import Telemetry, TelemetrySettings, build_telemetry
+
+
+@pytest.fixture
+def telemetry() -> Telemetry:
+    return build_telemetry(TelemetrySettings(service="test"), stream=io.StringIO())
+
+
+@pytest.fixture
+def tables_dsn(database_dsn: str) -> str:
+    """A fresh database with outbox, inbox and a table for effects."""
+    with psycopg.connect(database_dsn) as conn:
+        conn.execute(outbox.DDL)
+        conn.execute(inbox.DDL)
+        conn.execute(
+            "CREATE TABLE effect (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+            " event_id uuid, key text, number int)"
+        )
+    return database_dsn
+
+
+@pytest.fixture
+async def database(tables_dsn: str) -> AsyncIterator[Database]:
+    async with Database(PostgresSettings(tables_dsn), name="test") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def topic(kafka_bootstrap: str, topic_prefix: str) -> str:
+    """A fresh topic of three partitions."""
+    name = f"{topic_prefix}things"
+    await ensure_topics(kafka_bootstrap, {name: 3})
+    return name

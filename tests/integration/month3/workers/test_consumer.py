@@ -1,0 +1,352 @@
+"""The event consumer on a real Kafka and a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from month3_messaging.broker import Event, to_headers, to_value
+from month3_messaging.deadletters import list_letters, replay
+from month3_messaging.inbox import first_time
+from month3_messaging.workers import ConsumerSettings, EventConsumer, RetryStep, dead_letter_topic
+from scalelab.clients.kafka import Message, open_producer
+from scalelab.clients.postgres import Database
+from scalelab.errors import CorruptData, InvariantBroken, Unavailable
+from scalelab.telemetry import Telemetry, TelemetrySettings, build_telemetry
+from tests.integration.month3.messaging_bed import make_event, poll_until, read_topic
+
+KIND = "test.thing.happened.v1"
+LADDER = (RetryStep("5s", 0.05), RetryStep("1m", 0.1))
+FAST = ConsumerSettings(
+    ladder=LADDER,
+    backoff_s=(0.01, 0.05),
+    commit_every_s=0.0,
+    restart_s=0.1,
+    revoke_grace_s=1.0,
+    session_timeout_s=6.0,
+)
+
+
+async def publish(bootstrap: str, topic: str, events: Sequence[Event]) -> None:
+    async with open_producer(bootstrap, "test") as producer:
+        await producer.send_all(
+            Message(topic, event.subject, to_value(event), to_headers(event)) for event in events
+        )
+
+
+class Effects:
+    """A handler with an effect in the database, guarded by the inbox, and hooks for trouble."""
+
+    def __init__(self, database: Database, group: str) -> None:
+        self.database = database
+        self.group = group
+        self.attempts: Counter[Any] = Counter()
+        self.trouble: Callable[[Event], Awaitable[None]] | None = None
+
+    async def __call__(self, event: Event) -> None:
+        self.attempts[event.id] += 1
+        async with self.database.transaction() as conn:
+            if not await first_time(conn, self.group, event.id):
+                return
+            await conn.execute(
+                "INSERT INTO effect (event_id, key, number) VALUES (%s, %s, %s)",
+                (event.id, event.subject, event.data["number"]),
+            )
+            if self.trouble is not None:
+                await self.trouble(event)
+
+    async def count(self) -> int:
+        return sum(map(len, (await self.by_key()).values()))
+
+    async def by_key(self) -> Mapping[str, list[int]]:
+        async with self.database.autocommit() as conn:
+            cursor = await conn.execute("SELECT key, number FROM effect ORDER BY id")
+            found: defaultdict[str, list[int]] = defaultdict(list)
+            for key, number in await cursor.fetchall():
+                found[key].append(number)
+            return found
+
+    async def reaches(self, count: int) -> None:
+        async def enough() -> bool:
+            return await self.count() >= count
+
+        await poll_until(enough, f"{count} effects")
+
+
+def numbered(keys: int, each: int) -> list[Event]:
+    return [make_event(f"key-{key}", n) for n in range(each) for key in range(keys)]
+
+
+@pytest.fixture
+def effects(database: Database, topic_prefix: str) -> Effects:
+    return Effects(database, f"{topic_prefix}group")
+
+
+@pytest.fixture
+def consumer(
+    kafka_bootstrap: str, topic: str, telemetry: Telemetry, effects: Effects
+) -> EventConsumer:
+    return EventConsumer(
+        kafka_bootstrap,
+        effects.group,
+        [topic],
+        {KIND: effects},
+        telemetry=telemetry,
+        settings=FAST,
+    )
+
+
+async def test_events_take_effect_once_and_in_order_per_key(
+    consumer: EventConsumer, effects: Effects, kafka_bootstrap: str, topic: str
+) -> None:
+    """Every event is published twice; the effects are there once, per key in order."""
+    events = numbered(6, 20)
+    await publish(kafka_bootstrap, topic, events)
+    await publish(kafka_bootstrap, topic, events)
+    async with consumer:
+        await effects.reaches(120)
+
+        async def saw_the_copies() -> bool:
+            return all(effects.attempts[event.id] >= 2 for event in events)
+
+        await poll_until(saw_the_copies, "the copies came as well")
+    assert await effects.by_key() == {f"key-{key}": list(range(20)) for key in range(6)}
+
+
+async def test_poison_is_a_dead_letter_at_once_with_its_cause(
+    consumer: EventConsumer, effects: Effects, kafka_bootstrap: str, topic: str
+) -> None:
+    """Bytes that are no event, and an event whose data the handler calls corrupt: both are set
+    aside after one attempt with cause, stack and origin; those behind them are handled."""
+
+    async def refuse(event: Event) -> None:
+        if event.data["number"] == 13:
+            raise CorruptData("thirteen is not a number of ours")
+
+    effects.trouble = refuse
+    bad, good = make_event("key", 13), make_event("key", 14)
+    async with open_producer(kafka_bootstrap, "test") as producer:
+        await producer.send(topic, "key", b"not an event", {"ce_id": "junk"})
+    await publish(kafka_bootstrap, topic, [bad, good])
+    async with consumer:
+        await effects.reaches(1)
+    assert effects.attempts[bad.id] == 1
+    letters = await read_topic(
+        kafka_bootstrap, dead_letter_topic(topic, effects.group), lambda seen: len(seen) >= 2
+    )
+    junk, corrupt = letters
+    assert junk.value == b"not an event"
+    assert junk.headers["error_code"] == "corrupt_data"
+    assert corrupt.headers["ce_id"] == str(bad.id)
+    assert corrupt.headers["origin_topic"] == topic
+    assert corrupt.headers["origin_offset"].isdigit()
+    assert "thirteen is not a number of ours" in corrupt.headers["error_message"]
+    assert "refuse" in corrupt.headers["error_stack"]
+
+
+async def test_an_unexpected_error_climbs_the_ladder_and_ends_as_a_dead_letter(
+    consumer: EventConsumer, effects: Effects, kafka_bootstrap: str, topic: str
+) -> None:
+    """Two retries, then the dead-letter topic: three attempts; the partition is not blocked."""
+
+    async def fail(event: Event) -> None:
+        if event.data["number"] == 13:
+            raise LookupError("a bug")
+
+    effects.trouble = fail
+    bad, good = make_event("key", 13), make_event("key", 14)
+    await publish(kafka_bootstrap, topic, [bad, good])
+    async with consumer:
+        await effects.reaches(1)
+        [letter] = await read_topic(
+            kafka_bootstrap, dead_letter_topic(topic, effects.group), lambda seen: len(seen) >= 1
+        )
+    assert effects.attempts[bad.id] == 1 + len(LADDER)
+    assert letter.headers["error_code"] == "LookupError"
+    assert await effects.by_key() == {"key": [14]}
+
+
+async def test_a_retry_that_succeeds_has_its_effect(
+    consumer: EventConsumer, effects: Effects, kafka_bootstrap: str, topic: str
+) -> None:
+    """The first attempt fails, the one from the retry topic takes effect."""
+
+    async def fail_once(event: Event) -> None:
+        if effects.attempts[event.id] == 1:
+            raise LookupError("a bug that goes away")
+
+    effects.trouble = fail_once
+    event = make_event("key", 1)
+    await publish(kafka_bootstrap, topic, [event])
+    async with consumer:
+        await effects.reaches(1)
+    assert effects.attempts[event.id] == 2
+
+
+async def test_an_outage_of_a_dependency_keeps_events_in_place_and_in_order(
+    consumer: EventConsumer, effects: Effects, kafka_bootstrap: str, topic: str
+) -> None:
+    """Unavailable is tried again here: after the outage each key's effects stand in order."""
+    up = asyncio.Event()
+
+    async def wait_for_dependency(_event: Event) -> None:
+        if not up.is_set():
+            raise Unavailable("the dependency is down")
+
+    effects.trouble = wait_for_dependency
+    events = numbered(3, 5)
+    await publish(kafka_bootstrap, topic, events)
+    async with consumer:
+
+        async def tried_often() -> bool:
+            return effects.attempts.most_common(1)[0][1] >= 8 if effects.attempts else False
+
+        await poll_until(tried_often, "an event was tried often")
+        assert await effects.count() == 0
+        up.set()
+        await effects.reaches(15)
+    assert await effects.by_key() == {f"key-{key}": list(range(5)) for key in range(3)}
+
+
+async def test_unknown_types_are_skipped_and_counted(
+    consumer: EventConsumer,
+    effects: Effects,
+    kafka_bootstrap: str,
+    topic: str,
+    telemetry: Telemetry,
+) -> None:
+    """A newer producer's events do not stop an older consumer."""
+    await publish(
+        kafka_bootstrap,
+        topic,
+        [make_event("key", 1, kind="test.thing.invented.v1"), make_event("key", 2)],
+    )
+    async with consumer:
+        await effects.reaches(1)
+    labels = {"group": effects.group}
+    assert telemetry.registry.get_sample_value("scalelab_consumer_skipped_total", labels) == 1
+
+
+async def test_members_that_come_and_go_have_no_double_effect(
+    kafka_bootstrap: str, topic: str, effects: Effects
+) -> None:
+    """A rebalance storm: three generations of members over one backlog; each effect is there
+    once, and since partitions hand over between records, per key in order."""
+    events = numbered(6, 30)
+    await publish(kafka_bootstrap, topic, events)
+
+    def member() -> EventConsumer:
+        return EventConsumer(
+            kafka_bootstrap,
+            effects.group,
+            [topic],
+            {KIND: effects},
+            telemetry=build_telemetry(TelemetrySettings(service="member")),
+            settings=replace(FAST, max_records=10),
+        )
+
+    async with member():
+        await effects.reaches(20)
+        async with member():
+            await effects.reaches(80)
+    async with member():
+        await effects.reaches(180)
+    assert await effects.by_key() == {f"key-{key}": list(range(30)) for key in range(6)}
+
+
+async def test_a_replay_of_the_whole_topic_changes_nothing(
+    kafka_bootstrap: str, topic: str, effects: Effects, telemetry: Telemetry
+) -> None:
+    """Another group with the same inbox name reads all from the start: no second effect."""
+    events = numbered(3, 10)
+    await publish(kafka_bootstrap, topic, events)
+    for generation in range(2):
+        handled = asyncio.Event()
+
+        async def handle(event: Event, handled: asyncio.Event = handled) -> None:
+            await effects(event)
+            if len(effects.attempts) == 30:
+                handled.set()
+
+        async with EventConsumer(
+            kafka_bootstrap,
+            f"{effects.group}-{generation}",
+            [topic],
+            {KIND: handle},
+            telemetry=build_telemetry(TelemetrySettings(service="member")),
+            settings=FAST,
+        ):
+
+            async def all_delivered(generation: int = generation) -> bool:
+                return all(effects.attempts[event.id] > generation for event in events)
+
+            await poll_until(all_delivered, "all delivered")
+    assert await effects.count() == 30
+
+
+async def test_a_broken_invariant_stops_the_worker(
+    consumer: EventConsumer, effects: Effects, kafka_bootstrap: str, topic: str
+) -> None:
+    """The worker reports unready and raises; the offset is not committed."""
+
+    async def break_a_rule(_event: Event) -> None:
+        raise InvariantBroken("two plus two is five")
+
+    effects.trouble = break_a_rule
+    await publish(kafka_bootstrap, topic, [make_event("key", 1)])
+
+    async def is_unready() -> bool:
+        try:
+            await consumer.ready()
+        except Unavailable as error:
+            return error.stable_code == "consumer_stopped"
+        return False
+
+    async def serve_until_unready() -> None:
+        async with consumer:
+            await poll_until(is_unready, "the consumer is unready")
+
+    with pytest.raises(InvariantBroken):
+        await serve_until_unready()
+    effects.trouble = None
+    async with EventConsumer(
+        kafka_bootstrap,
+        effects.group,
+        [topic],
+        {KIND: effects},
+        telemetry=build_telemetry(TelemetrySettings(service="again")),
+        settings=FAST,
+    ):
+        await effects.reaches(1)
+
+
+async def test_dead_letters_are_listed_and_replayed_once(
+    consumer: EventConsumer, effects: Effects, kafka_bootstrap: str, topic: str
+) -> None:
+    """After the bug is fixed a replay carries them out; a second replay finds nothing."""
+    fixed = asyncio.Event()
+
+    async def fail(_event: Event) -> None:
+        if not fixed.is_set():
+            raise CorruptData("a bug that looks like bad data")
+
+    effects.trouble = fail
+    events = [make_event("key", number) for number in range(3)]
+    await publish(kafka_bootstrap, topic, [*events, events[0]])
+    async with consumer:
+        letters = dead_letter_topic(topic, effects.group)
+        await read_topic(kafka_bootstrap, letters, lambda seen: len(seen) >= 4)
+        listed = await list_letters(kafka_bootstrap, topic, effects.group)
+        assert {letter.event_id for letter in listed} == {str(event.id) for event in events}
+        assert {letter.code for letter in listed} == {"corrupt_data"}
+        assert {letter.origin.split("/")[0] for letter in listed} == {topic}
+        fixed.set()
+        assert await replay(kafka_bootstrap, topic, effects.group, step=LADDER[0]) == 3
+        await effects.reaches(3)
+        assert await replay(kafka_bootstrap, topic, effects.group, step=LADDER[0]) == 0
+    assert await effects.count() == 3

@@ -1,0 +1,124 @@
+"""Consumers are killed at named points, or frozen until others took over: effects happen once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from month3_messaging.broker import to_headers, to_value
+from scalelab.clients.kafka import Message, open_producer
+from scalelab.clients.postgres import Database
+from tests.integration.month3.messaging_bed import make_event, poll_until
+
+PROGRAM = Path(__file__).with_name("consumer_process.py")
+ROOT = Path(__file__).parents[4]
+KEYS = [f"key-{n}" for n in range(6)]
+EACH = 10
+
+
+@asynccontextmanager
+async def consumer(environment: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(PROGRAM),
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
+        await process.wait()
+
+
+async def effects(database: Database) -> Mapping[str, list[int]]:
+    async with database.autocommit() as conn:
+        cursor = await conn.execute(
+            "SELECT key, array_agg(number ORDER BY id) FROM effect GROUP BY key"
+        )
+        return dict(await cursor.fetchall())
+
+
+async def publish(bootstrap: str, topic: str) -> None:
+    events = [make_event(key, number) for number in range(EACH) for key in KEYS]
+    async with open_producer(bootstrap, "test") as producer:
+        await producer.send_all(
+            Message(topic, event.subject, to_value(event), to_headers(event)) for event in events
+        )
+
+
+async def are_complete(database: Database) -> bool:
+    return sum(map(len, (await effects(database)).values())) >= EACH * len(KEYS)
+
+
+@pytest.fixture
+def environment(
+    tables_dsn: str, kafka_bootstrap: str, topic: str, topic_prefix: str
+) -> dict[str, str]:
+    return {
+        "DSN": tables_dsn,
+        "BOOTSTRAP": kafka_bootstrap,
+        "TOPIC": topic,
+        "GROUP": f"{topic_prefix}group",
+    }
+
+
+@pytest.mark.parametrize("point", ["consumer.handled", "consumer.committed"])
+async def test_killed_consumers_have_each_effect_once(
+    point: str,
+    environment: dict[str, str],
+    database: Database,
+    kafka_bootstrap: str,
+    topic: str,
+) -> None:
+    """Two members die between the effect's commit and the offset's, or just after it; a third
+    finishes. Every effect is there once, per key in order."""
+    await publish(kafka_bootstrap, topic)
+    for _ in range(2):
+        async with consumer({**environment, "CRASH_POINT": point, "CRASH_AT": "3"}) as victim:
+            assert await asyncio.wait_for(victim.wait(), 60) == -signal.SIGKILL, "the fault bit"
+    async with consumer(environment):
+        await poll_until(lambda: are_complete(database), "all effects")
+    assert await effects(database) == {key: list(range(EACH)) for key in KEYS}
+
+
+async def test_a_woken_zombie_changes_nothing(
+    environment: dict[str, str], database: Database, kafka_bootstrap: str, topic: str
+) -> None:
+    """A member freezes as a handler begins, loses its partitions to another one that does all the
+    work, and wakes up in the middle of its handler: the inbox refuses its late effect."""
+    await publish(kafka_bootstrap, topic)
+    async with consumer({**environment, "FREEZE_AT": "4"}) as zombie:
+
+        async def is_frozen() -> bool:
+            return psutil.Process(zombie.pid).status() == psutil.STATUS_STOPPED
+
+        await poll_until(is_frozen, "the member has frozen")
+        assert not await are_complete(database), "the fault bit"
+        async with consumer(environment) as heir:
+            await poll_until(lambda: are_complete(database), "the heir has done all")
+            zombie.send_signal(signal.SIGCONT)
+
+            async def is_running() -> bool:
+                return psutil.Process(zombie.pid).status() != psutil.STATUS_STOPPED
+
+            await poll_until(is_running, "the zombie is awake")
+            heir.send_signal(signal.SIGKILL)
+            await heir.wait()
+        # The zombie inherits again and sees every event that was not committed by the heir.
+        await publish(kafka_bootstrap, topic)
+
+        async def second_round() -> bool:
+            return sum(map(len, (await effects(database)).values())) >= 2 * EACH * len(KEYS)
+
+        await poll_until(second_round, "the woken member works on")
+    assert await effects(database) == {key: [*range(EACH), *range(EACH)] for key in KEYS}
