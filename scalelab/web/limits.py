@@ -32,7 +32,7 @@ class Limits:
     body_timeout_s: float = 10.0
 
 
-class ClientGone(Exception):  # noqa: N818 - an event, not a failure of ours
+class ClientGone(Exception):
     """The caller hung up before its request was complete."""
 
 
