@@ -6,9 +6,9 @@ is the error of that RFC (`invalid_client`, `invalid_scope`, …).
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from month6_capstone.identity.client_address import client_address
@@ -74,9 +74,9 @@ def account_router(sign_in: SignIn, trusted_proxies: frozenset[str]) -> APIRoute
         return RegisteredOut(user_id=await sign_in.register(body.email, body.password))
 
     @router.post("/login", response_model=TokenOut, responses=problem_responses(401, 429))
-    async def login(body: LoginIn, address: Annotated[str, Depends(address_of)]) -> Response:
+    async def login(body: LoginIn, request: Request) -> Response:
         """An access token for the account's owner."""
-        return _token(await sign_in.login(body.email, body.password, address))
+        return _token(await sign_in.login(body.email, body.password, address_of(request)))
 
     return router
 
