@@ -74,9 +74,9 @@ def _problem(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
 
 def _seconds(value: str | None) -> float | None:
     """Retry-After in seconds, clamped to an hour; the date form counts as absent."""
-    if value is None or not value.strip().isdigit():
+    if value is None or not (value.isascii() and value.isdigit()):
         return None
-    return min(float(value), 3600.0)
+    return min(float(value[:12]), 3600.0)
 
 
 def _tree(root: type[errors.ScalelabError]) -> dict[str, type[errors.ScalelabError]]:
