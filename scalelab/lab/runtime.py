@@ -112,11 +112,11 @@ class Runtime:
             return
         abort = threading.Event()
         with ThreadPoolExecutor(len(managed), thread_name_prefix="start") as pool:
-            futures: list[Future[None]] = []
-            for one in managed:
-                others = [self._named(other.name) for other in one.server.after]
-                futures.append(pool.submit(one.bring_up, others, abort))
             try:
+                futures: list[Future[None]] = []
+                for one in managed:
+                    others = [self._named(other.name) for other in one.server.after]
+                    futures.append(pool.submit(one.bring_up, others, abort))
                 errors = [error for future in futures if (error := future.exception())]
             except BaseException:  # Ctrl-C while waiting: let the threads give up, too
                 abort.set()
@@ -154,11 +154,11 @@ class Runtime:
         self._named(name).stop()
 
     def restart(self, name: str) -> None:
-        """Stop it if it runs, then start it on the same port and data and wait until it is ready."""
+        """Stop it if it runs, then start it on the same port and data; wait until ready."""
         self._named(name).restart()
 
     def pause(self, name: str) -> None:
-        """SIGSTOP the server and its children: alive, holding its connections, answering nothing."""
+        """SIGSTOP the server and its children: alive, connections held, nothing answered."""
         self._named(name).pause()
 
     def resume(self, name: str) -> None:

@@ -47,7 +47,7 @@ def server_account() -> Account | None:
 def can_reach(account: Account | None, folder: Path) -> bool:
     """Whether the account may pass through `folder` (or its nearest existing parent) and above.
 
-    Looks at mode bits only; an access list that grants more is not seen, which errs on the safe side.
+    Looks at mode bits only; an access list that grants more is not seen: the safe side.
     """
     if account is None:
         return True
@@ -78,18 +78,24 @@ def reachable(account: Account | None, folder: Path) -> Path:
     if account is None:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-    if not can_reach(account, folder.parent):
-        folder = stand_in(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    found = folder.stat()
-    if found.st_uid != os.geteuid():
-        raise ServerFailed(
-            f"{folder} belongs to user {found.st_uid}, so servers will not be started in it. "
-            f"Try: remove it."
-        )
-    if not can_reach(account, folder):
-        folder.chmod(stat.S_IMODE(found.st_mode) | 0o011)  # pass through, not list
+    if can_reach(account, folder.parent):
+        _open_way(folder)
+        if can_reach(account, folder):
+            return folder
+    folder = stand_in(folder)
+    _open_way(folder)
     return folder
+
+
+def _open_way(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    found = folder.lstat()
+    if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
+        raise ServerFailed(
+            f"{folder} belongs to user {found.st_uid} or is no folder, so no server is started "
+            f"in it. Try: remove it."
+        )
+    folder.chmod(stat.S_IMODE(found.st_mode) | 0o011)  # others pass through, they do not list
 
 
 def stand_in(folder: Path) -> Path:

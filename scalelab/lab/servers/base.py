@@ -37,6 +37,12 @@ class Place:
         if not folder.exists():
             folder.mkdir(parents=True, mode=0o700)
             hand_over(self.account, folder)
+        owner = folder.stat().st_uid
+        if owner != (self.account.uid if self.account else os.geteuid()):
+            raise ServerFailed(
+                f"The data folder {folder} belongs to user {owner}: the stack was first started "
+                f"by somebody else. Try: start it as that user, or ./lab clean as that user."
+            )
         return folder
 
     def write(self, path: Path, text: str, *, mode: int = 0o600) -> None:
@@ -71,7 +77,7 @@ class Server(ABC):
 
     default_port: ClassVar[int]
     death_signal: ClassVar[signal.Signals] = signal.SIGKILL
-    stop_steps: ClassVar[StopSteps] = ((signal.SIGTERM, 10.0),)
+    stop_steps: StopSteps = ((signal.SIGTERM, 10.0),)
     ready_within_s: float = 30.0
     restart: bool = False
     """Whether a runtime brings it back when it dies by itself."""

@@ -49,7 +49,7 @@ def java(providers: Providers) -> Program:
 
 
 def kafka_jars(providers: Providers) -> list[Path]:
-    """Kafka's jars, sorted; fetched once into the cache. ServerMissing if they cannot be fetched."""
+    """Kafka's jars, sorted; fetched once into the cache. Raises ServerMissing if that fails."""
     target = _target(providers)
     target.parent.mkdir(parents=True, exist_ok=True)
     with wheels.locked(target.parent / f"{target.name}.lock"):

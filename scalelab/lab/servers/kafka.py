@@ -53,6 +53,9 @@ _DEFAULTS = {
     "transaction.state.log.num.partitions": "4",
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
+    # A killed broker is let in again when its old session has ended: 9 s by default.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
     "group.initial.rebalance.delay.ms": "0",
     "num.network.threads": "2",
     "num.io.threads": "2",
@@ -62,11 +65,11 @@ _DEFAULTS = {
 
 
 class Kafka(Server):
-    """A single Kafka node. settings: lines of server.properties beyond or instead of the defaults."""
+    """A single Kafka node. settings: lines of server.properties; they win over the defaults."""
 
     default_port = 9092
     death_signal: ClassVar[signal.Signals] = signal.SIGKILL
-    stop_steps: ClassVar[StopSteps] = ((signal.SIGTERM, 15.0),)
+    stop_steps: StopSteps = ((signal.SIGTERM, 15.0),)
     ready_within_s = 90.0
 
     def __init__(

@@ -29,7 +29,7 @@ _LONG_LIFE_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Something happened to a server. seconds: since its start was asked for; detail: for people."""
+    """Something happened to a server. seconds: since its start was asked for. detail: text."""
 
     name: str
     stage: Stage
@@ -41,7 +41,7 @@ class Progress:
 class ProcessStatus:
     """One server as it is now. Memory in bytes with children; None where nothing runs.
 
-    state: `dead` ended by itself or was killed; `failed` did not become ready; `stopped` on request.
+    state: `dead` ended by itself or was killed; `failed` never became ready; `stopped` on request.
     """
 
     name: str
@@ -126,10 +126,11 @@ class Managed:
     def stop(self) -> None:
         """Stop as the server wants to be stopped, at last by SIGKILL. Repeatable."""
         with self._lock:
+            was_alive = self.pid is not None
             if self._process is not None:
                 processes.stop(self._process, self.server.stop_steps)
-            was_stopped, self.state = self.state == "stopped", "stopped"
-            if not was_stopped:
+            self.state = "stopped"
+            if was_alive:
                 self._tell("stopped")
 
     def restart(self) -> None:
@@ -151,7 +152,7 @@ class Managed:
             self.state = "running"
 
     def watch(self) -> None:
-        """Notice a death; bring the server back when its turn has come. Never waits for the lock."""
+        """Notice a death; bring the server back when its turn has come. Never waits."""
         if self.state not in ("running", "paused", "dead", "failed"):
             return
         if not self._lock.acquire(blocking=False):
@@ -187,9 +188,8 @@ class Managed:
             while not other._settled.wait(0.05):
                 self._check(abort)
             if other.pid is None:
-                raise GivenUp(
-                    f"{self.server.name} was not started because {other.server.name} is not running."
-                )
+                why = f"{other.server.name} is not running"
+                raise GivenUp(f"{self.server.name} was not started because {why}.")
 
     def _start(self, abort: threading.Event) -> None:
         server = self.server

@@ -34,7 +34,7 @@ class Nginx(Server):
 
     default_port = 8080
     death_signal: ClassVar[signal.Signals] = signal.SIGTERM  # the master takes its workers along
-    stop_steps: ClassVar[StopSteps] = ((signal.SIGQUIT, 3.0), (signal.SIGTERM, 3.0))
+    stop_steps: StopSteps = ((signal.SIGQUIT, 3.0), (signal.SIGTERM, 3.0))
 
     def __init__(
         self,

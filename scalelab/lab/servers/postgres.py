@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from scalelab.errors import InvalidInput
-from scalelab.lab.servers.base import Place, Server
+from scalelab.lab.servers.base import Server
 from scalelab.lab.servers.errors import NotReady, ServerFailed
 from scalelab.lab.servers.postgres_config import (
     DEFAULTS,
@@ -47,7 +47,7 @@ class Postgres(Server):
     # Immediate shutdown: the parent is dead, nobody would wait; recovery runs at the next start.
     death_signal: ClassVar[signal.Signals] = signal.SIGQUIT
     # Fast (abort sessions, checkpoint), then immediate.
-    stop_steps: ClassVar[StopSteps] = ((signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0))
+    stop_steps: StopSteps = ((signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0))
     ready_within_s = 60.0
 
     def __init__(
@@ -113,7 +113,7 @@ class Postgres(Server):
         return self.place.secret(f"{self.cluster}.{role}")
 
     def ensure_database(self, database: str, role: str, password: str | None = None) -> str:
-        """A database owned by a login role, closed to other roles; made if missing. Returns its DSN.
+        """A database owned by a login role, closed to others; made if missing. Returns its DSN.
 
         Repeatable; the role's password is set again. Must be called on a primary.
         """
@@ -134,7 +134,7 @@ class Postgres(Server):
         return self.dsn(database, role, secret)
 
     def set_synchronous(self, names: Sequence[str]) -> None:
-        """Make commits wait for one of the named replicas; an empty list makes them wait for none."""
+        """Make commits wait for one of the named replicas; for none if the list is empty."""
         quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in names)
         value = f"ANY 1 ({quoted})" if names else ""
         with self._connect() as connection:
@@ -144,11 +144,6 @@ class Postgres(Server):
                 )
             )
             connection.execute("SELECT pg_reload_conf()")
-
-    def bind(self, place: Place) -> None:
-        super().bind(place)
-        if self.primary is not None and self.port == self.primary.port:
-            raise InvalidInput(f"{self.name} has the port of its primary", field="port")
 
     def prepare(self) -> Launch:
         program = self.place.providers.obtain(RECIPE)
@@ -227,6 +222,12 @@ class Postgres(Server):
                 statement = sql.SQL("CREATE ROLE {} LOGIN REPLICATION PASSWORD {}")
                 word = sql.Literal(self.password(REPLICATION_ROLE))
                 connection.execute(statement.format(who, word))
+            # A slot that fell too far behind is lost; a new base backup does not need its past.
+            connection.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+                " WHERE slot_name = %s AND wal_status = 'lost' AND NOT active",
+                (slot,),
+            )
             known = "SELECT FROM pg_replication_slots WHERE slot_name = %s"
             if not _exists(connection, known, slot):
                 connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", (slot,))

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from io import BufferedWriter
@@ -30,7 +30,7 @@ _LOG_LIMIT_BYTES = 16 * 1024 * 1024
 _GONE = (psutil.NoSuchProcess, psutil.ZombieProcess)
 
 StopSteps = Sequence[tuple[signal.Signals, float]]
-"""Signals to try in turn, each with the seconds to wait for the end; SIGKILL comes last by itself."""
+"""Signals to try in turn, each with the seconds to wait for the end; then comes SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def spawn_here(launch: Launch) -> subprocess.Popen[bytes]:
 
 
 def run(launch: Launch, *, timeout_s: float, what: str) -> None:
-    """Run a short command to its end; ServerFailed with the end of its log if it does not succeed."""
+    """Run a short command to its end; ServerFailed with the end of its log if it fails."""
     process = spawn_here(launch)
     try:
         code = process.wait(timeout_s)
@@ -129,11 +129,11 @@ def kill_tree(process: subprocess.Popen[bytes], *, within_s: float = 10.0) -> No
         with contextlib.suppress(*_GONE):
             member.kill()
     process.wait(within_s)
-    psutil.wait_procs(members, timeout=within_s)
+    await_end(members, within_s=within_s)
 
 
 def stop(process: subprocess.Popen[bytes], steps: StopSteps) -> None:
-    """Ask politely, step by step, then SIGKILL. Returns when the process and its children are gone."""
+    """Ask politely, step by step, then SIGKILL; returns when the whole family is gone."""
     members = family(process.pid)
     for number, wait_s in steps:
         if process.poll() is not None:
@@ -146,10 +146,30 @@ def stop(process: subprocess.Popen[bytes], steps: StopSteps) -> None:
             process.wait(wait_s)
     if process.poll() is None:
         kill_tree(process)
-    _, left = psutil.wait_procs(members, timeout=2.0)
-    for member in left:
+    for member in await_end(members, within_s=2.0):
         with contextlib.suppress(*_GONE):
             member.kill()
+
+
+def await_end(members: Sequence[psutil.Process], *, within_s: float) -> list[psutil.Process]:
+    """Wait until the processes are gone and return those that are not.
+
+    A zombie counts as gone: it holds nothing, and the reaper of orphans may take its time.
+    """
+    deadline_s = time.monotonic() + within_s
+    left = list(members)
+    while left := [member for member in left if _holds_on(member)]:
+        if time.monotonic() > deadline_s:
+            return left
+        time.sleep(0.01)
+    return []
+
+
+def _holds_on(member: psutil.Process) -> bool:
+    try:
+        return member.is_running() and member.status() != psutil.STATUS_ZOMBIE
+    except _GONE:
+        return False
 
 
 def memory(pid: int) -> Memory:
@@ -209,7 +229,7 @@ class Spawner:
 
 
 @contextlib.contextmanager
-def _opened_log(path: Path) -> Iterator[BufferedWriter]:
+def _opened_log(path: Path) -> Generator[BufferedWriter]:
     """Open for appending; a log that has grown large is put aside first, one generation deep."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):

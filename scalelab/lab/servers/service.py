@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from scalelab.lab.servers.base import Server, environment
 from scalelab.lab.servers.errors import NotReady
-from scalelab.lab.servers.processes import Launch, StopSteps
+from scalelab.lab.servers.processes import Launch
 
 _PROJECT = Path(__file__).resolve().parents[3]
 
@@ -41,7 +41,7 @@ class ServiceSpec:
 
 
 class Service(Server):
-    """A ServiceSpec as a server. Runs as the user who started the stack, not as the servers' account."""
+    """A ServiceSpec as a server. It runs as whoever started the stack, not as `nobody`."""
 
     default_port = 8000
     death_signal: ClassVar[signal.Signals] = signal.SIGKILL
@@ -52,10 +52,7 @@ class Service(Server):
         self.version = spec.version
         self.restart = spec.restart
         self.ready_within_s = spec.ready_within_s
-
-    @property
-    def stop_steps(self) -> StopSteps:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return ((signal.SIGTERM, self.spec.drain_s),)
+        self.stop_steps = ((signal.SIGTERM, spec.drain_s),)
 
     @property
     def url(self) -> str:

@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from scalelab.lab.servers.errors import ServerFailed
@@ -34,7 +34,7 @@ def files(venv: Path, lock: Path, pattern: str) -> list[Path]:
 
 
 def ensure(venv: Path, lock: Path) -> None:
-    """Make the environment match the lock. Cheap when it does. Raises ServerFailed with the cause."""
+    """Make the environment match the lock; cheap when it does. Raises ServerFailed."""
     venv.parent.mkdir(parents=True, exist_ok=True)
     with locked(venv.parent / "servers-venv.lock"):
         if _is_current(venv, lock):
@@ -55,7 +55,7 @@ def ensure(venv: Path, lock: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Generator[None]:
     """Hold a lock file against other processes, for as long as an installation takes."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
