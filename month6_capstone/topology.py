@@ -75,7 +75,10 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where everything is. hosts, ports: by process name; dsns: by database name."""
+    """Where everything is. hosts, ports: by process name; dsns: by database name.
+
+    trace_export: as the processes' setting; "{process}" in it becomes the process's name.
+    """
 
     ports: Mapping[str, int]
     hosts: Mapping[str, str]
@@ -129,7 +132,7 @@ def environment(process: str, at: Addresses) -> dict[str, str]:
     common = {
         "host": at.bind_host,
         "port": str(at.ports[process]),
-        "trace_export": at.trace_export,
+        "trace_export": at.trace_export.replace("{process}", process),
         "log_level": at.log_level,
     }
     own = {**common, **_tokens(process, at), **_SETTINGS[process](at)}
