@@ -1,10 +1,10 @@
 """The provider's own book: what was really charged, whatever anybody else believes.
 
 Theory of operation
-    An append-only file of JSON lines. A line is written and fsynced before its answer leaves, so an
-    answered charge is never forgotten, and an unanswered one may or may not exist: exactly the
-    doubt a real provider leaves its clients in. At start the file is read into an index (by key, by
-    charge, by order), which then decides every request.
+    An append-only file of JSON lines, each with a checksum. A line is written and fsynced before
+    its answer leaves, so an answered charge is never forgotten, and an unanswered one may or may
+    not exist: exactly the doubt a real provider leaves its clients in. At start the file is read
+    into an index (by key, by charge, by order), which then decides every request.
 
 Invariants (tests cite them)
     B1  A key makes at most one line per operation; asking again gives the same answer.
@@ -19,6 +19,7 @@ Absent on purpose: files and fsync (book_file.py), HTTP (provider.py), clocks an
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -69,20 +70,21 @@ class RefundAsked:
 
 
 def encode(line: Line) -> bytes:
-    """One JSON object and a newline."""
-    return json.dumps(asdict(line), separators=(",", ":")).encode() + b"\n"
+    """One JSON object and a newline; `crc` covers all other members."""
+    fields = asdict(line)
+    return _compact({**fields, "crc": _crc(fields)}) + b"\n"
 
 
 def decode(raw: bytes, number: int) -> Line:
     """The line as it was written. Raises CorruptData naming the line number (from 1)."""
     try:
         fields = cast("dict[str, Any]", json.loads(raw))
-        fields["kind"] = LineKind(fields["kind"])
-        line = Line(**fields)
-    except (ValueError, TypeError, KeyError) as error:
+        crc = fields.pop("crc")
+        line = Line(**{**fields, "kind": LineKind(fields["kind"])})  # pyright: ignore[reportArgumentType] - checked by the checksum
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CorruptData(f"line {number} of the book cannot be read: {error}") from error
-    if line.seq != number or type(line.amount_minor) is not int:
-        raise CorruptData(f"line {number} of the book says seq {line.seq}")
+    if crc != _crc(fields) or line.seq != number:
+        raise CorruptData(f"line {number} of the book is damaged or out of place")
     return line
 
 
@@ -190,3 +192,11 @@ class Index:
     def refunded_minor(self, charge_id: str) -> int:
         """Minor units paid back of a charge so far."""
         return self._refunded.get(charge_id, 0)
+
+
+def _compact(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def _crc(fields: dict[str, Any]) -> int:
+    return zlib.crc32(_compact(fields))

@@ -76,9 +76,9 @@ def _against_log(world: World, attempts: Sequence[Attempt]) -> list[Check]:
         ),
         subset(
             "order_was_asked_for",
-            {order_id for request, order_id in stored.items() if request not in requests}
-            | (orders.keys() - set(stored.values())),
-            frozenset(),
+            orders.keys(),
+            {order_id for request, order_id in stored.items() if request in requests}
+            | {order_id for told in accepted.values() for order_id in told},
             detail="the order exists, and no client asked for it",
         ),
         Check("requests_of_unknown_outcome", len(requests) - len(accepted) - len(refused)),

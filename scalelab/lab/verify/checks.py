@@ -119,7 +119,7 @@ def first_seen_in_order(
         known = set(written[key])
         order_seen = [thing for thing in first_copies if thing in known]
         arrived = set(order_seen)
-        order_written = [thing for thing in written[key] if thing in arrived]
+        order_written = [thing for thing in dict.fromkeys(written[key]) if thing in arrived]
         if order_seen != order_written:
             swapped = next(
                 pair for pair in zip(order_seen, order_written, strict=True) if pair[0] != pair[1]
