@@ -4,23 +4,25 @@ A room keeps plain SQL in `versions/*.py` (`op.execute`); there is no env.py and
 copy. Everything runs in one transaction under an advisory lock: several processes may start at
 once, one migrates, the others wait and find nothing to do. `lock_timeout` makes a migration that
 would queue behind a long transaction fail instead of blocking all traffic behind itself.
+
+Alembic and SQLAlchemy are loaded by the call, not by the import: a service that only names its
+migrations would carry 25 MiB and 0.3 s of start for nothing.
 """
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from alembic.operations import Operations
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import NullPool
 
 from scalelab.errors import Unavailable
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
 
 _LOCK_KEY = 0x5CA1E1AB
 """Advisory lock shared by all migrations of one database."""
@@ -41,6 +43,12 @@ def upgrade(
     Blocking: call it in a thread from async code. All or nothing: an error rolls all back.
     Raises Unavailable if the server is away or another process migrates for too long.
     """
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.pool import NullPool
+
     script = ScriptDirectory(str(script_location))
     engine = create_engine(_sqlalchemy_url(dsn), poolclass=NullPool)
     try:
@@ -58,6 +66,8 @@ def upgrade(
 
 def _apply(script: ScriptDirectory, context: MigrationContext) -> None:
     """Run the revisions between the database's and the newest, oldest first."""
+    from alembic.operations import Operations
+
     pending = list(script.iterate_revisions("head", context.get_current_revision() or "base"))
     with _ONE_AT_A_TIME, Operations.context(context):
         for revision in reversed(pending):
