@@ -28,54 +28,33 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from scalelab.clients.kafka_records import Message, Partition, Position, Record
 from scalelab.errors import Conflict, OutcomeUnknown, ScalelabError, TooLarge, Unavailable
 
-Partition = tuple[str, int]
-"""A topic and the number of one of its partitions."""
+__all__ = [
+    "Consumer",
+    "Message",
+    "Partition",
+    "Position",
+    "Producer",
+    "RebalanceHook",
+    "Record",
+    "ensure_topics",
+    "map_errors",
+    "open_consumer",
+    "open_producer",
+]
 
 RebalanceHook = Callable[[frozenset[Partition]], Awaitable[None]]
 
 _TOPIC_EXISTS = 36
 _CONNECT_STEP_S = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A record as consumed. value None is a tombstone. timestamp_ms: Unix time, by the producer."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: str | None
-    value: bytes | None
-    headers: dict[str, str]
-    timestamp_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A record to produce; equal keys keep their order."""
-
-    topic: str
-    key: str | None
-    value: bytes | None
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where an acknowledged record stands."""
-
-    topic: str
-    partition: int
-    offset: int
 
 
 class Producer:
