@@ -24,7 +24,7 @@ from scalelab.lab.cli import (
     roadmap_command,
     stack_commands,
 )
-from scalelab.lab.cli.outcome import EXIT_CODES_HELP, exit_code_of, note, sentence_of
+from scalelab.lab.cli.outcome import EXIT_CODES_HELP, Exit, exit_code_of, note, sentence_of
 from scalelab.lab.cli.place import Place
 from scalelab.lab.course.months import default_root, find_months
 
@@ -172,6 +172,9 @@ def run(arguments: list[str]) -> int:
             else f"lab: {sentence_of(error)}"
         )
         return int(exit_code_of(error))
+    if result == Exit.INTERRUPTED:
+        # Typer has made a Ctrl-C an exit code already.
+        note("lab: interrupted.")
     return result if isinstance(result, int) else 0
 
 

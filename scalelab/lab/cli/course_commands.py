@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,7 +102,8 @@ def bench(
     found, run = load_bench(root, name)
     with _private_runtime(root, "bench") as runtime:
         generator = random.Random(seed)
-        figures = run(Options(runtime=runtime, generator=generator, note=note))
+        with contextlib.redirect_stdout(sys.stderr):
+            figures = run(Options(runtime=runtime, generator=generator, note=note))
     document = {
         "machine": describe(root) | {"seed": seed},
         "figures": [figure.document() for figure in figures],
@@ -131,7 +134,10 @@ def _run_experiment(
     folder = root / ".lab" / "experiments" / chosen.slug
     folder.mkdir(parents=True, exist_ok=True)
     note(f"{chosen.slug}: {chosen.question}")
-    result = chosen.run(Lab(quick=quick, runtime=runtime, folder=folder, seed=seed, note=note))
+    lab = Lab(quick=quick, runtime=runtime, folder=folder, seed=seed, note=note)
+    # Standard output carries the answer alone, whatever a library may print while it works.
+    with contextlib.redirect_stdout(sys.stderr):
+        result = chosen.run(lab)
     plot = folder / "plot.svg"
     plot.write_text(draw(chosen.question, result.plot, result.arms), encoding="utf-8")
     answer = document(chosen, result, plot=str(plot), seed=seed)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def take_down(paths: StackPaths, *, grace_s: float) -> bool:
 def follow(path: Path, *, lines: int, keep_going: bool) -> Iterator[str]:
     """The last `lines` lines of a log, then, if asked, every new one until interrupted."""
     with path.open("r", encoding="utf-8", errors="replace") as log:
-        yield from log.readlines()[-lines:]
+        yield from deque(log, maxlen=lines)
         while keep_going:
             line = log.readline()
             if line:
