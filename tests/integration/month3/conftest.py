@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import AsyncIterator
 
@@ -9,9 +10,12 @@ import psycopg
 import pytest
 
 from month3_messaging import inbox, outbox
+from month3_messaging.orders import MIGRATIONS
 from scalelab.clients.kafka import ensure_topics
+from scalelab.clients.migrations import upgrade
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.telemetry import Telemetry, TelemetrySettings, build_telemetry
+from tests.integration.month3.orders_bed import Shop, open_shop
 
 
 @pytest.fixture
@@ -44,3 +48,19 @@ async def topic(kafka_bootstrap: str, topic_prefix: str) -> str:
     name = f"{topic_prefix}things"
     await ensure_topics(kafka_bootstrap, {name: 3})
     return name
+
+
+@pytest.fixture
+async def orders_database(database_dsn: str) -> AsyncIterator[Database]:
+    """A fresh database that the orders' migrations have been run on."""
+    await asyncio.to_thread(upgrade, database_dsn, MIGRATIONS)
+    settings = PostgresSettings(database_dsn, pool_max=12, acquire_timeout_s=10.0)
+    async with Database(settings, name="shard-x") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def shop(orders_database: Database) -> AsyncIterator[Shop]:
+    """A running orders service."""
+    async with open_shop(orders_database) as opened:
+        yield opened
