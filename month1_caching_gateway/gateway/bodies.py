@@ -21,7 +21,7 @@ _MAX_TRAILERS = 4096
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-class BadBody(Exception):  # noqa: N818 - the peer's mistake; the driver turns it into an answer
+class BadBody(Exception):
     """The body breaks the framing; nothing after it can be trusted."""
 
 

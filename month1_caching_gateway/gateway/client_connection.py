@@ -267,7 +267,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse_unread(self, refused: Refused) -> None:
         """What came cannot be read as a request, so nothing after it can be either."""
-        request_id = self._plane.new_request_id()
+        request_id = self._plane.new_request_id(self._plane.clock.now())
         self._plane.metrics.request("-", "-", refused.status, 0.0)
         body = problem_body(refused, instance="/", request_id=request_id)
         self.write(

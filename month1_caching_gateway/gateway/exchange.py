@@ -96,6 +96,7 @@ class Exchange:
         "_admitted",
         "_answer",
         "_answer_framing",
+        "_at",
         "_attempts",
         "_began_s",
         "_body",
@@ -131,7 +132,8 @@ class Exchange:
         self._sent_s: float | None = None
         self._first_byte_s: float | None = None
         self.deadline_s = _NEVER_S
-        self._request_id = plane.new_request_id()
+        self._at = plane.clock.now()
+        self._request_id = plane.new_request_id(self._at)
         self._trace = plane.tracing.begin(head.named)
         self._client_ip = client_ip(
             client.peer,
@@ -281,9 +283,8 @@ class Exchange:
     # The steps.
 
     def _resolve(self) -> Route:
-        settings = self._plane.settings
         head = self._head
-        if settings.allowed_hosts and head.host and head.host not in settings.allowed_hosts:
+        if not self._plane.serves_host(head):
             raise Refused(421, "misdirected_request", "this host is not served here")
         self._target = parse_target(head.target)
         route = self._route = self._plane.routes.resolve(head.method, self._target.segments)
@@ -521,7 +522,7 @@ class Exchange:
         self._trace.end(route, method, status)
         plane.request_log.add(
             Record(
-                at=plane.clock.now(),
+                at=self._at,
                 request_id=self._request_id,
                 trace_id=self._trace.trace_id,
                 method=self._head.method,

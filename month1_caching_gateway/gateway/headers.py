@@ -68,25 +68,18 @@ class Forwarding:
     tracestate: bytes = b""
 
 
-def _named_in_connection(headers: Iterable[Header]) -> frozenset[bytes]:
-    named: set[bytes] = set()
-    for name, value in headers:
-        if name == b"connection":
-            named.update(token.strip().lower() for token in value.split(b","))
-    return frozenset(named)
-
-
-def _has_connection(headers: Iterable[Header]) -> bool:
-    return any(name == b"connection" for name, _ in headers)
+def _with_named(removed: frozenset[bytes], connection: bytes) -> frozenset[bytes]:
+    """`removed`, and the names that a Connection header lists."""
+    if not connection:
+        return removed
+    return removed.union(token.strip() for token in connection.split(b","))
 
 
 def upstream_request_head(
     head: RequestHead, target: bytes, authority: bytes, said: Forwarding
 ) -> bytes:
     """The head that goes to a service, ending in the empty line."""
-    removed = _FROM_REQUEST
-    if _has_connection(head.headers):
-        removed = removed | _named_in_connection(head.headers)
+    removed = _with_named(_FROM_REQUEST, head.connection)
     parts = [
         b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method.encode("ascii"), target, authority),
     ]
@@ -120,9 +113,7 @@ def client_response_head(
     extra: Iterable[Header] = (),
 ) -> bytes:
     """The head that goes to the client. framing: how we tell the body's end to this client."""
-    removed = _FROM_RESPONSE
-    if _has_connection(head.headers):
-        removed = removed | _named_in_connection(head.headers)
+    removed = _with_named(_FROM_RESPONSE, head.connection)
     parts = [_status_line(head.status)]
     length: bytes | None = None
     for name, value in head.headers:

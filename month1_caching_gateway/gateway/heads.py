@@ -49,6 +49,7 @@ class RequestHead:
     """headers: lower-case names, in order. named: the values the gateway itself looks at, by name;
     several of one name are joined by commas where that is allowed, and refused where it is not.
     length: of the body in bytes, 0 unless framing is LENGTH. keep_alive: the client's wish.
+    connection: what Connection says, in lower case; empty without that header.
     """
 
     method: str
@@ -60,6 +61,7 @@ class RequestHead:
     length: int
     keep_alive: bool
     expects_continue: bool
+    connection: bytes
 
     @property
     def host(self) -> str:
@@ -71,13 +73,17 @@ class RequestHead:
 
 @dataclass(slots=True)
 class ResponseHead:
-    """length: of the body, when framing is LENGTH. keep_alive: may the connection be used again."""
+    """length: of the body, when framing is LENGTH. keep_alive: may the connection be used again.
+
+    connection: what Connection says, in lower case; empty without that header.
+    """
 
     status: int
     headers: list[Header]
     framing: Framing
     length: int
     keep_alive: bool
+    connection: bytes
 
 
 class _Reader:
@@ -134,6 +140,7 @@ def parse_request_head(raw: bytes, *, max_headers: int = 100) -> RequestHead:
         length=length,
         keep_alive=_wants_keep_alive(connection, http10=http10),
         expects_continue=bool(expect) and not http10 and framing is not Framing.NONE,
+        connection=connection,
     )
 
 
@@ -149,29 +156,37 @@ def parse_response_head(raw: bytes, *, to_head_request: bool) -> ResponseHead:
         raise _bad_gateway("the service's answer has no clear head")
     status = parser.get_status_code()
     http10 = parser.get_http_version() == "1.0"
-    connection = b"".join(b"," + v.lower() for n, v in reader.headers if n == b"connection")
-    framing, length = _response_framing(reader.headers)
+    framing, length, connection = _response_framing(reader.headers)
     if to_head_request or status in (204, 304) or status < 200:
         framing, length = Framing.NONE, 0
     keep_alive = framing is not Framing.CLOSE and _wants_keep_alive(connection, http10=http10)
-    return ResponseHead(status, reader.headers, framing, length, keep_alive)
+    return ResponseHead(status, reader.headers, framing, length, keep_alive, connection)
 
 
-def _response_framing(headers: list[Header]) -> tuple[Framing, int]:
-    lengths = {value for name, value in headers if name == b"content-length"}
-    codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+def _response_framing(headers: list[Header]) -> tuple[Framing, int, bytes]:
+    """Framing, length, and the joined Connection."""
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    connection = b""
+    for name, value in headers:
+        if name == b"content-length":
+            lengths.append(value)
+        elif name == b"transfer-encoding":
+            codings.append(value.lower())
+        elif name == b"connection":
+            connection += b"," + value.lower()
     if len(lengths) + len(codings) > 1:
         raise _bad_gateway("the service's answer does not say clearly how long it is")
     if codings:
         if codings[0] != b"chunked":
             raise _bad_gateway("the service's answer has an unknown transfer coding")
-        return Framing.CHUNKED, 0
+        return Framing.CHUNKED, 0, connection
     if not lengths:
-        return Framing.CLOSE, 0
+        return Framing.CLOSE, 0, connection
     length = _length(lengths.pop())
     if length is None:
         raise _bad_gateway("the service's answer has a malformed length")
-    return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
+    return Framing.LENGTH if length else Framing.NONE, length, connection
 
 
 def _version_is_1_0(raw: bytes, method: bytes, url: bytes) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from random import Random
-from uuid import UUID
 
 from month1_caching_gateway.gateway.admission import Admission
+from month1_caching_gateway.gateway.heads import RequestHead
 from month1_caching_gateway.gateway.metrics import GatewayMetrics
 from month1_caching_gateway.gateway.request_log import RequestLog
 from month1_caching_gateway.gateway.routes import RouteTable
@@ -16,8 +17,9 @@ from month1_caching_gateway.gateway.settings import GatewaySettings
 from month1_caching_gateway.gateway.tracing import Tracing
 from month1_caching_gateway.gateway.upstream_group import UpstreamGroup
 from scalelab.clock import Clock
-from scalelab.ids import uuid7
 from scalelab.telemetry import Log
+
+_MAX_KNOWN_HOSTS = 256
 
 
 def _no_tasks() -> set[asyncio.Task[None]]:
@@ -43,10 +45,25 @@ class Plane:
     random: Random
     draining: bool = False
     tasks: set[asyncio.Task[None]] = field(default_factory=_no_tasks)
+    known_hosts: set[bytes] = field(default_factory=set[bytes])
 
-    def new_request_id(self) -> str:
-        """A UUIDv7: ids of later requests sort later."""
-        return str(self._uuid())
+    def new_request_id(self, now: datetime) -> str:
+        """A UUIDv7 of `now`: ids of later requests sort later."""
+        head = f"{int(now.timestamp() * 1000):012x}"
+        tail = f"{self.random.getrandbits(72):018x}"
+        return f"{head[:8]}-{head[8:12]}-7{tail[:3]}-8{tail[3:6]}-{tail[6:]}"
+
+    def serves_host(self, head: RequestHead) -> bool:
+        """Whether the request's Host is one of ours; what was found good is remembered as sent."""
+        if not self.settings.allowed_hosts:
+            return True
+        raw = head.named.get(b"host")
+        if raw is None or raw in self.known_hosts:
+            return True
+        served = head.host in self.settings.allowed_hosts
+        if served and len(self.known_hosts) < _MAX_KNOWN_HOSTS:
+            self.known_hosts.add(raw)
+        return served
 
     def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """A task the gateway awaits when it stops."""
@@ -54,6 +71,3 @@ class Plane:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
-
-    def _uuid(self) -> UUID:
-        return uuid7(self.clock.now(), self.random.getrandbits)

@@ -14,7 +14,7 @@ from scalelab.web.problem import Problem, from_error, instance_of
 Header = tuple[bytes, bytes]
 
 
-class Refused(Exception):  # noqa: N818 - a decision, not a failure of ours
+class Refused(Exception):
     """The request goes no further. close: what follows on this connection cannot be trusted."""
 
     def __init__(

@@ -102,11 +102,12 @@ class RouteTable:
 
     def resolve(self, method: str, segments: Sequence[str]) -> Route:
         """The route of a request. Raises Refused: 404 `unknown_route`, 405 `method_not_allowed`."""
+        route = _find(self._root, segments, 0, method)
+        if route is not None:
+            return route
         allowed: set[str] = set()
-        for route in _candidates(self._root, segments, 0):
-            if route.takes(method):
-                return route
-            allowed |= route.methods
+        for candidate in _candidates(self._root, segments, 0):
+            allowed |= candidate.methods
         if not allowed:
             raise Refused(404, "unknown_route", "there is nothing at this path")
         if "GET" in allowed:
@@ -142,6 +143,27 @@ def _pattern_segments(route: Route) -> list[str]:
         if segment != "{" + segment[1:-1] + "}" and ("{" in segment or "}" in segment):
             raise InvalidInput(f"{segment!r}: a parameter is a whole segment", field="template")
     return segments
+
+
+def _find(node: _Node, segments: Sequence[str], at: int, method: str) -> Route | None:
+    """The first of `_candidates` that takes `method`; apart from it, because each request asks."""
+    if at == len(segments):
+        found = _taking(node.here, method)
+    else:
+        segment, found = segments[at], None
+        child = node.literal.get(segment)
+        if child is not None:
+            found = _find(child, segments, at + 1, method)
+        if found is None and node.parameter is not None and segment:
+            found = _find(node.parameter, segments, at + 1, method)
+    return found or _taking(node.below, method)
+
+
+def _taking(routes: Sequence[Route], method: str) -> Route | None:
+    for route in routes:
+        if route.takes(method):
+            return route
+    return None
 
 
 def _candidates(node: _Node, segments: Sequence[str], at: int) -> Iterator[Route]:

@@ -58,10 +58,9 @@ class Tracing:
         sampled = parent.trace_flags.sampled if parent else self._random.random() < self._ratio
         if sampled and self._telemetry.recording:
             return self._recorded(parent)
-        bits = self._random.getrandbits
-        trace_id = f"{parent.trace_id if parent else bits(128) or 1:032x}"
-        flags = b"01" if sampled else b"00"
-        line = b"00-%b-%016x-%b" % (trace_id.encode("ascii"), bits(64) or 1, flags)
+        ids = f"{self._random.getrandbits(192):048x}"
+        trace_id = f"{parent.trace_id:032x}" if parent else ids[:32]
+        line = f"00-{trace_id}-{ids[32:]}-{'01' if sampled else '00'}".encode("ascii")
         return Trace(trace_id, line, tracestate if parent else b"", None)
 
     def _recorded(self, parent: SpanContext | None) -> Trace:
