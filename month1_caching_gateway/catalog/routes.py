@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from month1_caching_gateway.catalog.catalog import Catalog
@@ -25,7 +25,7 @@ from month1_caching_gateway.catalog.wire import (
 )
 from scalelab.errors import Forbidden, NotFound
 from scalelab.security import Principal, TokenVerifier
-from scalelab.web.auth import require
+from scalelab.web.auth import RequireToken, require
 from scalelab.web.openapi import problem_responses
 
 KEEPER_SCOPES = frozenset({"admin", "internal"})
@@ -43,6 +43,16 @@ _CACHE_HEADERS = {
     "ETag": {"schema": {"type": "string"}, "description": "Strong; names the version."},
     "X-Cache": {"schema": {"type": "string", "enum": ["hit", "miss", "bypass"]}},
 }
+
+
+class _RequireKeeper(RequireToken):
+    """A token with one of the scopes that may change products."""
+
+    async def __call__(self, request: Request) -> Principal:
+        principal = await super().__call__(request)
+        if not principal.scopes & KEEPER_SCOPES:
+            raise Forbidden("The token may not change products.", code="insufficient_scope")
+        return principal
 
 
 def catalog_router(catalog: Catalog, verifier: TokenVerifier, *, max_age_s: int) -> APIRouter:
@@ -100,17 +110,11 @@ def _public_router(catalog: Catalog, max_age_s: int) -> APIRouter:
 
 def _keeper_router(catalog: Catalog, verifier: TokenVerifier) -> APIRouter:
     router = APIRouter(prefix="/api/v1/products", tags=["keeping"])
-    authenticated = require(verifier)
-
-    async def keeper(principal: Annotated[Principal, Depends(authenticated)]) -> Principal:
-        if not principal.scopes & KEEPER_SCOPES:
-            raise Forbidden("the token may not change products", code="insufficient_scope")
-        return principal
 
     @router.put(
         "/{product_id}",
         response_model=ProductOut,
-        dependencies=[Depends(keeper)],
+        dependencies=[Depends(_RequireKeeper(verifier, None))],
         responses={201: {"model": ProductOut, "description": "The product is new."}},
     )
     async def put_product(product_id: _ProductId, body: ProductIn) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from month1_caching_gateway.catalog.product import PRODUCT_ID, Draft, Product
 
@@ -13,9 +13,15 @@ PRICES_LIMIT = 100
 UNIT_MINOR_MAX = 10**12
 """Far above any price; 50 lines of 100 pieces at this price still fit into 63 bits."""
 
+
+def _integral(value: object) -> object:
+    """JSON has one kind of number, so 788.0 is the integer 788 (JSON Schema 2020-12, 4.2.3)."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 ProductId = Annotated[str, Field(pattern=PRODUCT_ID)]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["EUR"])]
-UnitMinor = Annotated[int, Field(gt=0, le=UNIT_MINOR_MAX, strict=True)]
+UnitMinor = Annotated[int, Field(gt=0, le=UNIT_MINOR_MAX, strict=True), BeforeValidator(_integral)]
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 """No control characters: PostgreSQL refuses NUL, and a line of a log stays one line."""
