@@ -45,7 +45,7 @@ DEMO_PASSWORD = "demo-shop-2026"
 SERVICES = ("provider", "identity", "catalog", "inventory", "payments", "orders", "orders-worker")
 """The shop's own processes behind the gateway, in the order of their dependencies."""
 
-CLIENTS = ("orders", "payments", "inventory", "operator")
+CLIENTS = ("orders", "operator")
 """Who may ask identity for a service token by client credentials."""
 
 TOPICS: Mapping[str, int] = {"orders.order": 6, "payments.payment": 6, "inventory.stock": 6}
@@ -139,8 +139,12 @@ def environment(process: str, at: Addresses) -> dict[str, str]:
     return {prefix + name.upper(): value for name, value in own.items()}
 
 
+_UNTOKENED = frozenset({"provider", "orders-worker"})
+"""Nobody calls these with a token: the one trusts its callers on loopback, the other has none."""
+
+
 def _tokens(process: str, at: Addresses) -> dict[str, str]:
-    if process == "provider":
+    if process in _UNTOKENED:
         return {}
     tokens = {"token_issuer": TOKEN_ISSUER, "token_audience": TOKEN_AUDIENCE}
     if process == "identity":
