@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -140,15 +140,18 @@ def create(settings: OrdersSettings, telemetry: Telemetry) -> FastAPI:
 
 
 async def any_answers(primaries: Mapping[str, Database]) -> None:
-    """Return when one of the primaries answers; raises Unavailable when none does."""
-    answers = await asyncio.gather(
-        *(database.ping() for database in primaries.values()), return_exceptions=True
-    )
-    for answer in answers:
-        if answer is not None and not isinstance(answer, ScalelabError):
-            raise answer
-    if None not in answers:
+    """Return as soon as one of the primaries answers; raises Unavailable when none does."""
+    pings = [asyncio.create_task(database.ping()) for database in primaries.values()]
+    try:
+        for ping in asyncio.as_completed(pings):
+            with suppress(ScalelabError):
+                await ping
+                return
         raise Unavailable("no shard answers", code="shard_unavailable")
+    finally:
+        for ping in pings:
+            ping.cancel()
+        await asyncio.gather(*pings, return_exceptions=True)
 
 
 def _peer(

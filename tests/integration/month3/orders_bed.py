@@ -175,7 +175,7 @@ class Shop:
 
     async def rows(self, query: str) -> list[tuple[Any, ...]]:
         async with self.database.autocommit() as conn:
-            cursor = await conn.execute(query)  # pyright: ignore[reportArgumentType] - a literal
+            cursor = await conn.execute(query.encode())
             return await cursor.fetchall()
 
 

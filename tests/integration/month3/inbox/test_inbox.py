@@ -49,13 +49,14 @@ async def test_a_failed_effect_leaves_no_trace_and_may_be_tried_again(database: 
 async def test_a_second_transaction_waits_for_the_first_ones_outcome(database: Database) -> None:
     """Rolled back means it is the second's turn, not that the event is lost."""
     event_id = uuid4()
-    second: asyncio.Task[bool]
+    second: asyncio.Task[bool] | None = None
     with suppress(ConnectionError):
         async with database.transaction() as conn:
             assert await first_time(conn, "tester", event_id)
             second = asyncio.create_task(carry_out(database, event_id))
             await asyncio.sleep(0)
             raise ConnectionError("rolled back")
+    assert second is not None
     assert await second
 
 
