@@ -121,6 +121,8 @@ def _read_basic(authorization: str) -> tuple[str, str]:
         if scheme.lower() != "basic":
             raise ValueError(scheme)
         decoded = base64.b64decode(encoded.strip(), validate=True).decode("utf-8")
+        if ":" not in decoded:
+            raise ValueError("no secret")
     except (binascii.Error, ValueError) as error:
         raise Unauthenticated(
             "the Authorization header is not HTTP Basic", code="invalid_client"
