@@ -1,1 +1,1 @@
-"""The workbench: real servers, faults, checks, experiments and the command line. Services never import it."""
+"""The workbench: real servers, faults, checks, experiments, the command line. Not for services."""

@@ -107,7 +107,9 @@ class Supervisor:
             self._runtime = None
         # The names stay, so that the logs of an ended stack can still be asked for.
         ended = tuple(
-            replace(view, pid=None, started_at_s=0.0, rss_bytes=None, pss_bytes=None, state="stopped")
+            replace(
+                view, pid=None, started_at_s=0.0, rss_bytes=None, pss_bytes=None, state="stopped"
+            )
             for view in self._state.processes
         )
         self._state = replace(self._state, processes=ended, links=())
@@ -128,7 +130,8 @@ class Supervisor:
                 self._interruptible = False
                 self._publish_processes()
                 self._state = replace(
-                    self._state, links=tuple((str(label), without_password(str(url))) for label, url in links)
+                    self._state,
+                    links=tuple((str(label), without_password(str(url))) for label, url in links),
                 )
                 self._set("ready", "ready")
                 self._stop.wait()
