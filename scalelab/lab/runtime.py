@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from scalelab.lab.servers.account import can_reach, reachable, server_account
+from scalelab.lab.servers.account import can_reach, reachable, server_account, stand_in
 from scalelab.lab.servers.base import Place, Server
 from scalelab.lab.servers.errors import ServerFailed
 from scalelab.lab.servers.managed import GivenUp, Managed, ProcessStatus, Progress
@@ -33,7 +33,7 @@ from scalelab.lab.servers.providers import ProviderOptions, Providers
 from scalelab.lab.servers.secret_files import SecretFiles
 from scalelab.lab.servers.service import Service, ServiceSpec
 
-__all__ = ["ProcessStatus", "Progress", "Runtime", "ServiceSpec"]
+__all__ = ["ProcessStatus", "Progress", "Runtime", "ServiceSpec", "remove_data"]
 
 _WATCH_EVERY_S = 0.1
 
@@ -180,7 +180,7 @@ class Runtime:
             self._watcher.join()
             self._spawner.close()
         if self._private and self.root not in self.data.parents:
-            shutil.rmtree(self.data, ignore_errors=True)
+            remove_data(self.root)
 
     def _adopt(self, servers: tuple[Server, ...]) -> list[Managed]:
         with self._lock:
@@ -232,6 +232,14 @@ class Runtime:
         while not self._closing.wait(_WATCH_EVERY_S):
             for one in self._everything():
                 one.watch()
+
+
+def remove_data(root: Path) -> None:
+    """Remove the servers' data of a stack that is not running, wherever it stands; keep secrets."""
+    wanted = root.absolute() / "data"
+    for folder in (wanted, stand_in(wanted)):
+        if folder.is_dir():
+            shutil.rmtree(folder)
 
 
 def _ignore(progress: Progress) -> None:

@@ -4,6 +4,7 @@ Services never import this room; stacks, experiments, tests and the command line
 synchronous: these calls wait for processes.
 """
 
+from scalelab.lab.servers.account import stand_in
 from scalelab.lab.servers.base import Place, Server
 from scalelab.lab.servers.capabilities import capabilities
 from scalelab.lab.servers.errors import ServerFailed, ServerMissing
@@ -31,4 +32,5 @@ __all__ = [
     "Service",
     "ServiceSpec",
     "capabilities",
+    "stand_in",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,8 +16,10 @@ from scalelab.lab.runtime import Runtime
 @pytest.fixture
 def own_runtime(server_root: Path) -> Iterator[Runtime]:
     """A private runtime that ends with the test."""
-    with Runtime(server_root / uuid.uuid4().hex[:8], private=True) as running:
+    root = server_root / uuid.uuid4().hex[:8]
+    with Runtime(root, private=True) as running:
         yield running
+    shutil.rmtree(root)
 
 
 def poll(claim: Callable[[], bool], *, what: str, within_s: float = 30.0) -> None:
