@@ -18,6 +18,7 @@ from scalelab.web import problem_responses
 from scalelab.web.auth import require
 
 ProductId = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
+ProductPath = Annotated[str, Path(pattern=r"^[a-z0-9-]{1,40}$")]
 _INITIAL_MAX = 10**9
 
 
@@ -111,13 +112,11 @@ def _add_holds(router: APIRouter, database: Database, clock: Clock) -> None:
 
 
 def _add_stock(router: APIRouter, database: Database) -> None:
-    product = Path(pattern=r"^[a-z0-9-]{1,40}$")
-
-    async def put_stock(product_id: Annotated[str, product], body: StockBody) -> StockView:
+    async def put_stock(product_id: ProductPath, body: StockBody) -> StockView:
         """Set how many pieces there are in all. 409 `stock_in_use` if more are out."""
         return _view(await set_stock(database, product_id, body.initial))
 
-    async def get_stock(product_id: Annotated[str, product]) -> StockView:
+    async def get_stock(product_id: ProductPath) -> StockView:
         """One product's pieces."""
         return _view(await stock_of(database, product_id))
 
