@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -39,7 +40,11 @@ def test_children_die_when_the_parent_is_killed(
     assert all(psutil.pid_exists(pid) for pid in pids)
     parent.kill()
     parent.wait()
-    until(lambda: not [pid for pid in pids if _lives(pid)], what="all children are gone")
+    try:
+        until(lambda: not [pid for pid in pids if _lives(pid)], what="all children are gone")
+    finally:
+        for pid in filter(_lives, pids):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _lives(pid: int) -> bool:
