@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -30,12 +31,12 @@ def wait_until(claim: str, holds: Callable[[], bool], *, patience_s: float = PAT
         time.sleep(0.1)
 
 
-def settled_report(shop: Shop) -> Report:
+def settled_report(shop: Shop, client_log: Path | None = None) -> Report:
     """The verdict over all stores once the shop is quiet; the last one if it never balances."""
     give_up_s = time.monotonic() + PATIENCE_S
     while True:
         if open_work(shop.addresses) == 0 or time.monotonic() > give_up_s:
-            report = reconcile(truth_settings(shop, None))
+            report = reconcile(truth_settings(shop, client_log))
             if report.balanced or time.monotonic() > give_up_s:
                 return report
         time.sleep(0.5)
