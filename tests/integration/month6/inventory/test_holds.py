@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
+from month6_capstone.inventory import postgres as store
 from month6_capstone.inventory.holds import Opened, drop_hold, open_hold, set_stock, stock_of, sweep
 from month6_capstone.inventory.stock import Level, Line
 from scalelab.clients.postgres import Database
 from scalelab.clock import ManualClock
 from scalelab.errors import Conflict, IdempotencyMismatch, NotFound
+from tests.integration.month6.payments.waiting import someone_waits
 
 TTL_S = 60.0
 
@@ -165,3 +168,33 @@ async def test_setting_stock_keeps_what_is_out(database: Database, clock: Manual
     with pytest.raises(Conflict) as refusal:
         await set_stock(database, "p-1", 1)
     assert refusal.value.stable_code == "stock_in_use"
+
+
+async def test_a_drop_that_meets_a_hold_being_made_releases_it(
+    database: Database, clock: ManualClock
+) -> None:
+    """The hold commits between the drop's look and its tombstone: its stock comes back."""
+    await set_stock(database, "p-1", 3)
+    hold_id = uuid4()
+    async with database.transaction() as conn:
+        expires_at = clock.now() + timedelta(seconds=TTL_S)
+        lines = [Line("p-1", 2)]
+        await store.take(conn, hold_id, "ada", lines, now=clock.now(), expires_at=expires_at)
+        dropping = asyncio.create_task(drop_hold(database, clock, hold_id))
+        await someone_waits(database)
+    await dropping
+    assert await stock_of(database, "p-1") == Level("p-1", 3, 3)
+
+
+async def test_the_sweeper_passes_over_holds_that_others_work_on(
+    database: Database, clock: ManualClock
+) -> None:
+    """A locked hold holds up nobody, and is not ended behind its holder's back."""
+    await set_stock(database, "p-1", 3)
+    busy = await hold(database, clock, Line("p-1", 1))
+    await hold(database, clock, Line("p-1", 1))
+    clock.advance(TTL_S)
+    async with database.transaction() as conn:
+        await store.lock_hold(conn, busy.hold_id)
+        assert await sweep(database, clock, batch=10) == 1
+    assert await sweep(database, clock, batch=10) == 1

@@ -50,7 +50,7 @@ async def url(settings: InventorySettings) -> AsyncGenerator[str]:
 
 @pytest.fixture
 async def http(url: str, trust: Issuer) -> AsyncGenerator[HttpClient]:
-    async with HttpClient(url, headers=trust.headers()) as http:
+    async with HttpClient(url, headers=trust.headers(), timeout_s=30) as http:
         yield http
 
 
@@ -117,7 +117,7 @@ async def test_every_endpoint_demands_a_service_token(url: str, trust: Issuer) -
         ("GET", "/internal/v1/stock/p-1", None),
     ]
     customer = trust.headers("shop")
-    async with HttpClient(url) as http:
+    async with HttpClient(url, timeout_s=30) as http:
         for method, path, body in calls:
             with pytest.raises(Unauthenticated):
                 await http.request(method, path, json_body=body)

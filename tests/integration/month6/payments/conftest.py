@@ -29,8 +29,15 @@ async def provider(tmp_path: Path) -> AsyncGenerator[RunningProvider]:
 
 @pytest.fixture
 async def provider_client(provider: RunningProvider) -> AsyncGenerator[ProviderClient]:
-    """A client without a guard: one attempt, half a second."""
-    async with HttpClient(provider.url, timeout_s=0.5) as http:
+    """A client without a guard: one attempt, with all the time in the world."""
+    async with HttpClient(provider.url, timeout_s=30) as http:
+        yield ProviderClient(http)
+
+
+@pytest.fixture
+async def impatient_client(provider: RunningProvider) -> AsyncGenerator[ProviderClient]:
+    """One attempt that gives the silent card up soon."""
+    async with HttpClient(provider.url, timeout_s=1.5) as http:
         yield ProviderClient(http)
 
 

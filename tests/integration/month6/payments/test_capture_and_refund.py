@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from month3_messaging.broker import Event
+from month6_capstone.payments import postgres as store
 from month6_capstone.payments.capture import capture
 from month6_capstone.payments.desk import Desk
 from month6_capstone.payments.provider import CHARGES_THEN_HANGS, DECLINED, PAYS
@@ -21,11 +22,17 @@ from scalelab.clients.postgres import Database
 from scalelab.clock import ManualClock
 from scalelab.errors import CorruptData, OutcomeUnknown, ScalelabError, Unavailable
 from tests.integration.month6.payments.running_provider import RunningProvider
+from tests.integration.month6.payments.waiting import someone_waits
 
 
 @pytest.fixture
 def desk(database: Database, provider_client: ProviderClient, clock: ManualClock) -> Desk:
     return Desk(database, provider_client, clock, recheck_s=120)
+
+
+@pytest.fixture
+def impatient(database: Database, impatient_client: ProviderClient, clock: ManualClock) -> Desk:
+    return Desk(database, impatient_client, clock)
 
 
 def placed(order_id: UUID, clock: ManualClock, card: str = PAYS, /, **changed: Any) -> Event:
@@ -106,13 +113,13 @@ async def test_a_refused_card_fails_the_payment(
 
 
 async def test_a_lost_answer_is_asked_for_again_with_the_same_key(
-    desk: Desk, provider: RunningProvider, clock: ManualClock
+    desk: Desk, impatient: Desk, provider: RunningProvider, clock: ManualClock
 ) -> None:
     """The charge happened, its answer did not come: the next delivery books the same charge."""
     order_id = uuid4()
     fact = placed(order_id, clock, CHARGES_THEN_HANGS)
     with pytest.raises(OutcomeUnknown):
-        await capture(desk, fact)
+        await capture(impatient, fact)
     assert await answers(desk.database) == []
     await capture(desk, fact)
     assert [kind for kind, _ in await answers(desk.database)] == ["captured"]
@@ -146,12 +153,12 @@ async def test_a_cancellation_that_comes_first_leaves_a_tombstone(
 
 
 async def test_a_charge_without_an_answer_is_found_and_refunded_by_the_cancellation(
-    desk: Desk, provider: RunningProvider, clock: ManualClock
+    desk: Desk, impatient: Desk, provider: RunningProvider, clock: ManualClock
 ) -> None:
     """The capture never came back from the provider: its charge still goes back, booked."""
     order_id = uuid4()
     with pytest.raises(OutcomeUnknown):
-        await capture(desk, placed(order_id, clock, CHARGES_THEN_HANGS))
+        await capture(impatient, placed(order_id, clock, CHARGES_THEN_HANGS))
     await give_back(desk, cancelled(order_id, clock))
     assert [kind for kind, _ in await answers(desk.database)] == ["refunded"]
     assert await status(desk.database, order_id) == "refunded"
@@ -290,3 +297,18 @@ async def test_the_ledger_refuses_what_does_not_balance(database: Database) -> N
                 await conn.execute(sql.encode())
         assert isinstance(refusal.value.__cause__, psycopg.errors.IntegrityError)
     assert await ledger(database) == {}
+
+
+async def test_a_capture_waits_for_a_cancellation_that_is_being_written(
+    desk: Desk, provider: RunningProvider, clock: ManualClock
+) -> None:
+    """The tombstone is uncommitted when the charge is to be booked: it still wins."""
+    order_id = uuid4()
+    async with desk.database.transaction() as conn:
+        await store.entomb(conn, order_id, now=clock.now(), recheck_at=clock.now())
+        capturing = asyncio.create_task(capture(desk, placed(order_id, clock)))
+        await someone_waits(desk.database)
+    await capturing
+    assert await status(desk.database, order_id) == "refunded"
+    assert await ledger(desk.database) == {"capture": 1, "refund": 1}
+    assert book(provider) == {"charge": 1, "refund": 1}

@@ -40,7 +40,7 @@ def key(text: str) -> dict[str, str]:
 async def test_a_charge_is_in_the_book_once_per_key(provider: RunningProvider) -> None:
     """Ten racing copies and a late one: one line, one charge id."""
     body = charge_body()
-    async with HttpClient(provider.url) as http:
+    async with HttpClient(provider.url, timeout_s=30) as http:
         copies = [http.post("/v1/charges", body, headers=key("k")) for _ in range(10)]
         answers = [
             *await asyncio.gather(*copies),
@@ -61,7 +61,7 @@ async def test_a_charge_is_in_the_book_once_per_key(provider: RunningProvider) -
 async def test_another_key_is_another_charge(provider: RunningProvider) -> None:
     """A careless client can charge twice, and the book shows it."""
     body = charge_body()
-    async with HttpClient(provider.url) as http:
+    async with HttpClient(provider.url, timeout_s=30) as http:
         for text in ("one", "two"):
             await http.post("/v1/charges", body, headers=key(text))
         listed = await http.get("/v1/charges", params={"order_id": body["order_id"]})
@@ -71,7 +71,7 @@ async def test_another_key_is_another_charge(provider: RunningProvider) -> None:
 async def test_a_declined_card_stays_declined(provider: RunningProvider) -> None:
     """402 card_declined, recorded, and the same for the same key."""
     body = charge_body(DECLINED)
-    async with HttpClient(provider.url) as http:
+    async with HttpClient(provider.url, timeout_s=30) as http:
         for _ in range(2):
             with pytest.raises(ScalelabError) as refusal:
                 await http.post("/v1/charges", body, headers=key("k"))
@@ -88,9 +88,9 @@ async def test_the_silent_card_charges_and_answers_the_second_time(
 ) -> None:
     """The first request times out after the money is taken; the same key gets the charge."""
     body = charge_body(CHARGES_THEN_HANGS)
-    async with HttpClient(provider.url) as http:
+    async with HttpClient(provider.url, timeout_s=30) as http:
         with pytest.raises(OutcomeUnknown):
-            await http.post("/v1/charges", body, headers=key("k"), timeout_s=0.3)
+            await http.post("/v1/charges", body, headers=key("k"), timeout_s=1.5)
         assert [line["kind"] for line in provider.lines()] == ["charge"]
         answer = await http.post("/v1/charges", body, headers=key("k"))
     assert answer.json()["charge_id"] == provider.lines()[0]["charge_id"]
@@ -112,7 +112,7 @@ async def test_a_malformed_charge_changes_nothing(
     provider: RunningProvider, changed: dict[str, Any]
 ) -> None:
     """A problem document, and no line in the book."""
-    async with HttpClient(provider.url) as http:
+    async with HttpClient(provider.url, timeout_s=30) as http:
         with pytest.raises(InvalidInput):
             await http.post("/v1/charges", charge_body() | changed, headers=key("k"))
         with pytest.raises(InvalidInput) as refusal:
@@ -123,7 +123,7 @@ async def test_a_malformed_charge_changes_nothing(
 
 async def test_a_key_belongs_to_one_request(provider: RunningProvider) -> None:
     """The same key with another amount is refused."""
-    async with HttpClient(provider.url) as http:
+    async with HttpClient(provider.url, timeout_s=30) as http:
         await http.post("/v1/charges", charge_body(), headers=key("k"))
         with pytest.raises(IdempotencyMismatch):
             await http.post("/v1/charges", charge_body(amount_minor=1), headers=key("k"))
@@ -131,7 +131,7 @@ async def test_a_key_belongs_to_one_request(provider: RunningProvider) -> None:
 
 async def test_never_more_is_refunded_than_was_charged(provider: RunningProvider) -> None:
     """Partial refunds add up to the charge, repeats count once, an unknown charge is 404."""
-    async with HttpClient(provider.url) as http:
+    async with HttpClient(provider.url, timeout_s=30) as http:
         made = await http.post("/v1/charges", charge_body(), headers=key("k"))
         refund: dict[str, Any] = {"charge_id": made.json()["charge_id"]}
         for _ in range(2):
@@ -151,11 +151,11 @@ async def test_the_book_survives_a_restart_with_a_torn_tail(tmp_path: Path) -> N
     """Half a line at the end is cut off; keys from before still replay."""
     book = tmp_path / "book.jsonl"
     body = charge_body()
-    async with provider_on(book) as running, HttpClient(running.url) as http:
+    async with provider_on(book) as running, HttpClient(running.url, timeout_s=30) as http:
         first = await http.post("/v1/charges", body, headers=key("k"))
     whole = book.read_bytes()
     book.write_bytes(whole + whole[: len(whole) // 2])
-    async with provider_on(book) as running, HttpClient(running.url) as http:
+    async with provider_on(book) as running, HttpClient(running.url, timeout_s=30) as http:
         again = await http.post("/v1/charges", body, headers=key("k"))
         await http.post("/v1/charges", charge_body(), headers=key("other"))
         assert again.json() == first.json()

@@ -61,7 +61,7 @@ async def bed(
             orders_topic=topic_prefix + "orders.order",
             payments_topic=topic_prefix + "payments.payment",
             consumer_group=topic_prefix + "payments",
-            provider_timeout_s=0.5,
+            provider_timeout_s=1.5,
             **trust.settings(),
         )
         migrate(settings)

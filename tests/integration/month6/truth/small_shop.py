@@ -203,7 +203,7 @@ async def build(dsns: dict[str, str], folder: Path) -> Snapshot:
             for name, dsn in dsns.items()
         }
         provider = await stack.enter_async_context(provider_on(folder / "book.jsonl"))
-        http = await stack.enter_async_context(HttpClient(provider.url, timeout_s=0.5))
+        http = await stack.enter_async_context(HttpClient(provider.url, timeout_s=2))
         log = stack.enter_context(ClientLog(folder / "client.jsonl"))
         shop = SmallShop(databases, http, clock, log)
         orders = await _sell(shop, databases["inventory"], clock)
