@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from month6_capstone.load import DECLINED_CARD, SLOW_CARD, Mix, Visit, plan
 
 
-def _plan(seed: int, **changes: float) -> list[Visit]:
-    mix = Mix(**{"declined": 0.1, "slow_card": 0.05, "sent_twice": 0.05, **changes})
+def _plan(seed: int) -> list[Visit]:
+    mix = Mix(declined=0.1, slow_card=0.05, sent_twice=0.05)
     return plan(seed=seed, users=20, products=100, orders_per_s=50, seconds=30, mix=mix)
 
 
