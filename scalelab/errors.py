@@ -77,7 +77,7 @@ class TooLarge(ScalelabError):
 
 
 class Overloaded(ScalelabError):
-    """Refused to protect the service; nothing was changed. Try again after `retry_after_s` seconds."""
+    """Refused to protect the service; nothing was changed. Try again after `retry_after_s`."""
 
     code = "overloaded"
     retryable = True

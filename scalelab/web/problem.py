@@ -165,7 +165,10 @@ def malformed_json() -> Problem:
 
 def instance_of(path: bytes) -> str:
     """The path of a request as a URI reference, safe to print, at most 256 characters."""
-    return quote(path[:256], safe="/%:@!$&'()*+,;=-._~")[:256]
+    text = quote(path[:256], safe="/%:@!$&'()*+,;=-._~")[:256]
+    # A cut inside an escape would leave a lone "%" or "%4", which is no URI reference.
+    cut = text.rfind("%", len(text) - 2)
+    return text if cut == -1 else text[:cut]
 
 
 def _status_of_class(error: ScalelabError) -> int:
@@ -183,4 +186,6 @@ def _hidden(status: int) -> str:
 def _challenge(code: str) -> str:
     if code in ("token_missing", "unauthenticated"):
         return "Bearer"
+    if code == "invalid_client":
+        return 'Basic realm="token"'
     return 'Bearer error="invalid_token"'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -138,3 +139,11 @@ def test_instance_is_printable_and_bounded_for_any_path(path: bytes) -> None:
     assert instance.isascii()
     assert instance.isprintable()
     assert not set('"<>\\ ') & set(instance)
+
+
+@pytest.mark.parametrize("length", range(240, 262))
+def test_a_long_path_is_not_cut_inside_an_escape(length: int) -> None:
+    """An instance is a URI reference: every percent sign begins a whole escape."""
+    instance = instance_of(b"/" + b"a" * (length % 5) + "ö".encode() * length)
+    assert len(instance) <= 256
+    assert not re.search(r"%(?![0-9A-F]{2})", instance)
