@@ -1,13 +1,15 @@
 """What shoppers were told, against the orders that exist.
 
 An attempt that got no answer may have made one order or none, never two. An answer of 5xx, and a
-409 that says another copy is still being answered, prove nothing either.
+409 that says another copy is still being answered, prove nothing either. The log speaks for its own
+users only: somebody else may use the shop meanwhile.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 from month6_capstone.truth.records import Attempt, OrderRow, World, by_id
 from scalelab.lab.verify import Check, at_most_once, each, subset
@@ -18,6 +20,7 @@ UserKey = tuple[str, str]
 def check_clients(world: World) -> list[Check]:
     """All rules between the client's log, the stored answers and the orders."""
     orders = by_id(world)
+    oldest_kept = world.taken_at - timedelta(seconds=world.answers_kept_s)
     checks = [
         at_most_once(
             "one_order_per_request",
@@ -28,6 +31,12 @@ def check_clients(world: World) -> list[Check]:
             "order_answered_once",
             [answer.order_id for answer in world.answers if answer.order_id is not None],
             what="idempotency records name this order",
+        ),
+        subset(
+            "order_was_answered",
+            [order.order_id for order in world.orders if order.placed_at > oldest_kept],
+            {answer.order_id for answer in world.answers if answer.order_id is not None},
+            detail="the order exists, and no idempotency record stands beside it",
         ),
         each(
             "answered_order_exists",
@@ -51,6 +60,7 @@ def _against_log(world: World, attempts: Sequence[Attempt]) -> list[Check]:
         if answer.order_id is not None
     }
     orders = by_id(world)
+    logged_users = {attempt.user_id for attempt in attempts}
     accepted = {request: _told(tries) for request, tries in requests.items() if _told(tries)}
     refused = [request for request, tries in requests.items() if all(map(_is_final_no, tries))]
     return [
@@ -76,7 +86,7 @@ def _against_log(world: World, attempts: Sequence[Attempt]) -> list[Check]:
         ),
         subset(
             "order_was_asked_for",
-            orders.keys(),
+            [order.order_id for order in world.orders if order.user_id in logged_users],
             {order_id for request, order_id in stored.items() if request in requests}
             | {order_id for told in accepted.values() for order_id in told},
             detail="the order exists, and no client asked for it",

@@ -167,7 +167,8 @@ class World:
     """Everything at one instant of rest: the load has stopped and the backlogs are drained.
 
     attempts: None when no client kept a log. dead: records on dead-letter topics. taken_at: when
-    reading began. outbox_kept_s: for how long stores keep rows of sent events.
+    reading began. outbox_kept_s, answers_kept_s: for how long stores keep rows of sent events
+    and stored answers.
     """
 
     taken_at: datetime
@@ -186,6 +187,7 @@ class World:
     dead: tuple[TopicRecord, ...] = ()
     inbox: tuple[InboxRow, ...] = ()
     outbox_kept_s: float = 82_800.0
+    answers_kept_s: float = 82_800.0
 
 
 def unfinished(world: World) -> frozenset[str]:

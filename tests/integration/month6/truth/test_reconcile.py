@@ -144,7 +144,7 @@ PLANTS = {
             " WHERE order_id = %s",
             "sold",
         ),
-        {"one_order_per_request", "order_was_asked_for", "order_has_a_saga"},
+        {"one_order_per_request", "order_was_answered", "order_has_a_saga"},
     ),
     "stuck order": Plant(
         _sql("shard", "UPDATE saga SET ended_at = NULL WHERE order_id = %s", "sold"),

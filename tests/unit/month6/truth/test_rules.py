@@ -61,7 +61,7 @@ PLANTS: dict[str, tuple[set[str], set[str], Plant]] = {
         lambda w: replace(w, orders=without(w.orders, order_id="sold")),
     ),
     "two orders for one request": (
-        {"one_order_per_request", "order_was_asked_for"},
+        {"one_order_per_request", "order_was_asked_for", "order_was_answered"},
         {"twin"},
         lambda w: replace(
             w,
@@ -87,7 +87,21 @@ PLANTS: dict[str, tuple[set[str], set[str], Plant]] = {
     "order nobody asked for": (
         {"order_was_asked_for"},
         {"declined"},
-        lambda w: replace(w, attempts=without(w.attempts or (), order_id="declined")),
+        lambda w: replace(
+            w,
+            attempts=changed(
+                w.attempts or (),
+                {"order_id": "declined"},
+                key="another",
+                outcome="unknown",
+                order_id=None,
+            ),
+        ),
+    ),
+    "order without a record of its answer": (
+        {"order_was_answered"},
+        {"declined"},
+        lambda w: replace(w, answers=without(w.answers, order_id="declined")),
     ),
     "refused, yet ordered": (
         {"refused_request_left_nothing"},
@@ -365,6 +379,13 @@ def test_without_a_client_log_the_stores_are_still_compared() -> None:
     assert report.balanced
     assert "accepted_order_exists" not in report.checked
     assert "answered_order_exists" in report.checked
+
+
+def test_the_log_speaks_for_its_own_users_only() -> None:
+    """An order of somebody who keeps no log needs no line in it."""
+    world = clean_world()
+    attempts = without(world.attempts or (), order_id="declined")
+    assert judge(replace(world, attempts=attempts)).balanced
 
 
 def test_events_older_than_the_outbox_are_not_orphans() -> None:
