@@ -20,12 +20,12 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from month1_caching_gateway.gateway.account import refusal_of_nothing
 from month1_caching_gateway.gateway.bodies import BadBody, Body, open_body
 from month1_caching_gateway.gateway.exchange import Exchange
-from month1_caching_gateway.gateway.headers import own_response
 from month1_caching_gateway.gateway.heads import parse_request_head
 from month1_caching_gateway.gateway.plane import Plane
-from month1_caching_gateway.gateway.problems import Refused, problem_body
+from month1_caching_gateway.gateway.problems import Refused
 
 _NEVER_S = float("inf")
 _EMPTY_LINE = b"\r\n\r\n"
@@ -239,8 +239,8 @@ class ClientConnection(asyncio.Protocol):
         taken = len(data) - len(rest or b"")
         self._body_bytes += taken
         self._window_bytes += taken
-        if self._body_bytes > exchange.max_body_bytes:
-            detail = f"the body is larger than {exchange.max_body_bytes} bytes"
+        if self._body_bytes > exchange.account.max_body_bytes:
+            detail = f"the body is larger than {exchange.account.max_body_bytes} bytes"
             exchange.on_body_failed(Refused(413, "body_too_large", detail, close=True))
             return
         if rest is not None:
@@ -267,19 +267,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse_unread(self, refused: Refused) -> None:
         """What came cannot be read as a request, so nothing after it can be either."""
-        request_id = self._plane.new_request_id(self._plane.clock.now())
-        self._plane.metrics.request("-", "-", refused.status, 0.0)
-        body = problem_body(refused, instance="/", request_id=request_id)
-        self.write(
-            own_response(
-                refused.status,
-                body,
-                refused.headers,
-                keep_alive=False,
-                http10=False,
-                request_id=request_id.encode(),
-            )
-        )
+        self.write(refusal_of_nothing(self._plane, self.peer, refused))
         self._close_gently(linger=True)
 
     def _close_gently(self, *, linger: bool) -> None:

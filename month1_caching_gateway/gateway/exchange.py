@@ -22,71 +22,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from enum import Enum
-from typing import Protocol
 
-from month1_caching_gateway.gateway.admission import ANONYMOUS, Admitted, client_ip
+from month1_caching_gateway.gateway.account import Account
+from month1_caching_gateway.gateway.admission import ANONYMOUS, Admitted
 from month1_caching_gateway.gateway.bodies import LAST_CHUNK, chunk
-from month1_caching_gateway.gateway.headers import (
-    Forwarding,
-    client_response_head,
-    own_response,
-    upstream_request_head,
-)
+from month1_caching_gateway.gateway.client_side import ClientSide
+from month1_caching_gateway.gateway.headers import client_response_head, upstream_request_head
 from month1_caching_gateway.gateway.heads import Framing, RequestHead, ResponseHead
+from month1_caching_gateway.gateway.phase import Phase
 from month1_caching_gateway.gateway.plane import Plane
-from month1_caching_gateway.gateway.problems import Refused, problem_body, refused_by
-from month1_caching_gateway.gateway.request_log import Record
+from month1_caching_gateway.gateway.problems import Refused, refused_by
 from month1_caching_gateway.gateway.routes import Route
-from month1_caching_gateway.gateway.targets import Target, parse_target
 from month1_caching_gateway.gateway.upstream_breaker import Permit
 from month1_caching_gateway.gateway.upstream_connection import UpstreamConnection
 from month1_caching_gateway.gateway.upstream_group import UpstreamGroup
-from scalelab.errors import ScalelabError
+from scalelab.errors import InvariantBroken, ScalelabError
 
 _IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UNHEALTHY = frozenset((502, 503, 504))
 _NEVER_S = float("inf")
 CLIENT_GONE = 499
-
-
-class Phase(Enum):
-    """Where the request is."""
-
-    ADMITTING = "admitting"
-    BUFFERING = "buffering"
-    OPENING = "opening"
-    SENDING = "sending"
-    ANSWERING = "answering"
-    DONE = "done"
-
-
-class ClientSide(Protocol):
-    """The client's connection, as an exchange sees it."""
-
-    peer: str
-
-    @property
-    def body_is_read(self) -> bool:
-        """The whole request has come in."""
-        ...
-
-    def write(self, data: bytes) -> None: ...
-
-    def mind_body(self) -> None:
-        """`wants_body` may have changed: read on, or stop."""
-        ...
-
-    def skip_body(self) -> bool:
-        """Throw away what is left of the body; False if it has not all come."""
-        ...
-
-    def answered(self, *, keep_alive: bool) -> None:
-        """The answer is written; the next request may be read."""
-        ...
-
-    def abort(self) -> None: ...
 
 
 class Exchange:
@@ -96,30 +52,18 @@ class Exchange:
         "_admitted",
         "_answer",
         "_answer_framing",
-        "_at",
-        "_attempts",
-        "_began_s",
         "_body",
-        "_bytes_in",
-        "_bytes_out",
         "_client",
-        "_client_ip",
-        "_code",
         "_connection",
-        "_first_byte_s",
         "_group",
         "_head",
         "_keep_alive",
         "_permit",
         "_phase",
         "_plane",
-        "_request_id",
-        "_route",
-        "_sent_s",
-        "_target",
         "_task",
-        "_trace",
         "_upstream_full",
+        "account",
         "deadline_s",
     )
 
@@ -127,21 +71,9 @@ class Exchange:
         self._plane = plane
         self._client = client
         self._head = head
+        self.account = Account(plane, client.peer, head)
         self._phase = Phase.ADMITTING
-        self._began_s = plane.clock.monotonic_s()
-        self._sent_s: float | None = None
-        self._first_byte_s: float | None = None
         self.deadline_s = _NEVER_S
-        self._at = plane.clock.now()
-        self._request_id = plane.new_request_id(self._at)
-        self._trace = plane.tracing.begin(head.named)
-        self._client_ip = client_ip(
-            client.peer,
-            head.named.get(b"x-forwarded-for", b""),
-            plane.settings.trusted_proxies,
-        )
-        self._route: Route | None = None
-        self._target: Target | None = None
         self._group: UpstreamGroup | None = None
         self._permit: Permit | None = None
         self._admitted = ANONYMOUS
@@ -149,13 +81,9 @@ class Exchange:
         self._connection: UpstreamConnection | None = None
         self._upstream_full = False
         self._body: list[bytes] = []
-        self._attempts = 0
         self._answer: ResponseHead | None = None
         self._answer_framing = Framing.NONE
         self._keep_alive = head.keep_alive
-        self._code = ""
-        self._bytes_in = 0
-        self._bytes_out = 0
 
     # What the client's connection calls.
 
@@ -169,7 +97,7 @@ class Exchange:
     def begin(self) -> None:
         """Decide what can be decided at once, and go as far as possible."""
         try:
-            route = self._resolve()
+            route = self.account.resolve()
         except Refused as refused:
             self._refuse(refused)
             return
@@ -185,7 +113,7 @@ class Exchange:
 
     def on_body(self, pieces: list[bytes], *, ended: bool) -> None:
         """The next payload of the request."""
-        self._bytes_in += sum(map(len, pieces))
+        self.account.bytes_in += sum(map(len, pieces))
         if self._phase is Phase.BUFFERING:
             self._body.extend(pieces)
             if ended:
@@ -246,7 +174,7 @@ class Exchange:
         out: list[bytes] = []
         if head is not None:
             out.append(self._answer_head(head))
-        self._bytes_out += sum(map(len, pieces))
+        self.account.bytes_out += sum(map(len, pieces))
         if self._answer_framing is Framing.CHUNKED:
             out.extend(chunk(piece) for piece in pieces)
             if ended:
@@ -282,28 +210,11 @@ class Exchange:
 
     # The steps.
 
-    def _resolve(self) -> Route:
-        head = self._head
-        if not self._plane.serves_host(head):
-            raise Refused(421, "misdirected_request", "this host is not served here")
-        self._target = parse_target(head.target)
-        route = self._route = self._plane.routes.resolve(head.method, self._target.segments)
-        limit = self.max_body_bytes
-        if head.length > limit:
-            raise Refused(413, "body_too_large", f"the body is larger than {limit} bytes")
-        return route
-
-    @property
-    def max_body_bytes(self) -> int:
-        """On the wire, framing included."""
-        if self._route is not None and self._route.max_body_bytes is not None:
-            return self._route.max_body_bytes
-        return self._plane.settings.max_body_bytes
-
     async def _admit(self, route: Route) -> None:
+        ip = self.account.client_ip
         try:
             async with asyncio.timeout(self._plane.settings.admission_timeout_s):
-                admitted = await self._plane.admission.check(route, self._head, self._client_ip)
+                admitted = await self._plane.admission.check(route, self._head, ip)
         except TimeoutError:
             late = "whether this request may pass could not be found out in time"
             self._refuse(Refused(503, "admission_timeout", late, retry_after_s=1.0))
@@ -314,6 +225,7 @@ class Exchange:
 
     def _proceed(self, admitted: Admitted) -> None:
         self._admitted = admitted
+        self.account.subject = admitted.subject
         head = self._head
         if self._client.body_is_read:
             self._open()
@@ -354,25 +266,15 @@ class Exchange:
             self._send(connection)
 
     def _send(self, connection: UpstreamConnection) -> None:
-        head, target = self._head, self._target
-        if target is None:
+        head, account = self._head, self.account
+        if account.target is None:
             return
         self._connection = connection
-        self._attempts += 1
-        settings = self._plane.settings
-        proto = settings.forwarded_proto.encode()
-        if self._client.peer in settings.trusted_proxies:
-            told = head.named.get(b"x-forwarded-proto", b"")
-            proto = told if told in (b"http", b"https") else proto
-        said = Forwarding(
-            client_ip=self._client_ip.encode(),
-            proto=proto,
-            request_id=self._request_id.encode(),
-            traceparent=self._trace.traceparent,
-            tracestate=self._trace.tracestate,
+        account.attempts += 1
+        account.sent_s = self._plane.clock.monotonic_s()
+        request = upstream_request_head(
+            head, account.target.wire(), connection.authority, account.forwarding()
         )
-        request = upstream_request_head(head, target.wire(), connection.authority, said)
-        self._sent_s = self._plane.clock.monotonic_s()
         if self._body:
             request += b"".join(self._body)
         whole = self._client.body_is_read
@@ -386,7 +288,7 @@ class Exchange:
 
     def _answer_head(self, head: ResponseHead) -> bytes:
         self._answer = head
-        self._first_byte_s = self._plane.clock.monotonic_s()
+        self.account.first_byte_s = self._plane.clock.monotonic_s()
         self._report(ok=head.status not in _UNHEALTHY)
         http10 = self._head.http10
         framing = head.framing
@@ -407,7 +309,7 @@ class Exchange:
             framing=framing,
             keep_alive=self._keep_alive,
             http10=http10,
-            request_id=self._request_id.encode(),
+            request_id=self.account.request_id.encode(),
             extra=self._admitted.headers,
         )
 
@@ -428,7 +330,7 @@ class Exchange:
         held = head.framing is Framing.NONE or bool(self._body)
         repeatable = head.method in _IDEMPOTENT or b"idempotency-key" in head.named
         untouched = not connection.fresh and not connection.answered_any_byte
-        return held and repeatable and untouched and self._attempts == 1
+        return held and repeatable and untouched and self.account.attempts == 1
 
     def _refuse(self, refused: Refused) -> None:
         """Answer by ourselves. The connection lives on if the request's end is known."""
@@ -437,20 +339,9 @@ class Exchange:
         self._report(ok=None)
         whole = self._client.skip_body()
         keep = self._head.keep_alive and whole and not refused.close and not self._plane.draining
-        path = self._head.target.partition(b"?")[0].decode("latin-1")
-        body = problem_body(refused, instance=path, request_id=self._request_id)
+        answer = self.account.refusal(refused, keep_alive=keep)
         self._finish(refused.status, refused.code)
-        self._client.write(
-            own_response(
-                refused.status,
-                body,
-                refused.headers,
-                keep_alive=keep,
-                http10=self._head.http10,
-                request_id=self._request_id.encode(),
-                with_body=self._head.method != "HEAD",
-            )
-        )
+        self._client.write(answer)
         self._client.answered(keep_alive=keep)
 
     def _break_off(self, code: str) -> None:
@@ -483,9 +374,9 @@ class Exchange:
             self._expect_answer()
 
     def _require_route(self) -> Route:
-        if self._route is None:
-            raise AssertionError("a request is routed before it is forwarded")
-        return self._route
+        if self.account.route is None:
+            raise InvariantBroken("a request is routed before it is forwarded")
+        return self.account.route
 
     def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         return self._plane.spawn(self._guarded(work))
@@ -495,49 +386,15 @@ class Exchange:
         try:
             await work
         except Exception as error:  # noqa: BLE001 - logged with its type, answered as 500
-            self._plane.log.error("request failed", error=repr(error), request_id=self._request_id)
-            self._drop_upstream_later()
+            self._plane.log.error(
+                "request failed", error=repr(error), request_id=self.account.request_id
+            )
+            self._task = None  # it is the running one
+            self._drop_upstream()
             self._refuse(Refused(500, "internal", "the gateway failed"))
 
-    def _drop_upstream_later(self) -> None:
-        self._task = None  # it is the running one
-        self._drop_upstream()
-
     def _finish(self, status: int, code: str) -> None:
-        plane = self._plane
         self._phase = Phase.DONE
         self._report(ok=None)
         self.deadline_s = _NEVER_S
-        now_s = plane.clock.monotonic_s()
-        total_s = now_s - self._began_s
-        route = self._route.name if self._route else "-"
-        method = self._head.method if self._route else "-"
-        plane.metrics.request(route, method, status, total_s)
-        upstream_s = wait_s = None
-        if self._sent_s is not None:
-            wait_s = self._sent_s - self._began_s
-            if self._first_byte_s is not None:
-                upstream_s = self._first_byte_s - self._sent_s
-                plane.metrics.upstream(self._require_route().upstream, upstream_s)
-        self._trace.end(route, method, status)
-        plane.request_log.add(
-            Record(
-                at=self._at,
-                request_id=self._request_id,
-                trace_id=self._trace.trace_id,
-                method=self._head.method,
-                path=self._target.path if self._target else "",
-                route=route,
-                status=status,
-                code=code,
-                upstream=self._route.upstream if self._route and self._attempts else "",
-                subject=self._admitted.subject,
-                client=self._client_ip,
-                bytes_in=self._bytes_in,
-                bytes_out=self._bytes_out,
-                attempts=self._attempts,
-                total_s=total_s,
-                upstream_s=upstream_s,
-                wait_s=wait_s,
-            )
-        )
+        self.account.close(status, code)

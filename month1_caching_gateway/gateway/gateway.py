@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from random import Random, SystemRandom
 
 from month1_caching_gateway.gateway.admission import Admission, RateLimiter, Verifier
 from month1_caching_gateway.gateway.client_connection import ClientConnection
-from month1_caching_gateway.gateway.metrics import GatewayMetrics
+from month1_caching_gateway.gateway.metrics import GatewayMetrics, Gauge
 from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.request_log import RequestLog, Sink
 from month1_caching_gateway.gateway.routes import Route, RouteTable
@@ -22,7 +22,7 @@ from month1_caching_gateway.ratelimit import Policy
 from scalelab.clock import Clock
 from scalelab.errors import InvalidInput, Unavailable
 from scalelab.resilience import BreakerChanged, Phase
-from scalelab.telemetry import Telemetry
+from scalelab.telemetry import Log, Telemetry
 
 _BACKLOG = 2048
 _PHASES = {Phase.CLOSED: 0.0, Phase.HALF_OPEN: 1.0, Phase.OPEN: 2.0}
@@ -80,44 +80,13 @@ class Gateway:
         upstreams = tuple(upstreams)
         rates = dict(rates or {})
         _check_names(table, upstreams, rates)
-        log = telemetry.log
-
-        def tell(change: BreakerChanged) -> None:
-            log.warning("breaker changed", upstream=change.guard, phase=change.after.value)
-
-        groups = {
-            upstream.name: UpstreamGroup(
-                upstream,
-                settings,
-                clock,
-                UpstreamBreaker(upstream.name, settings.breaker, clock, tell),
-            )
-            for upstream in upstreams
-        }
+        groups = _groups(upstreams, settings, telemetry.log, clock)
         chance = random or Random(SystemRandom().getrandbits(128))
         self._settings = settings
         self._clock = clock
         self._connections: set[ClientConnection] = set()
         self._groups = groups
-        metrics = GatewayMetrics(
-            {
-                "gateway_breaker_phase": (
-                    "0 closed, 1 half-open, 2 open.",
-                    "upstream",
-                    lambda: {name: _PHASES[g.breaker_phase] for name, g in groups.items()},
-                ),
-                "gateway_upstream_connections": (
-                    "Open, or being opened.",
-                    "upstream",
-                    lambda: {name: float(g.connections) for name, g in groups.items()},
-                ),
-                "gateway_connections": (
-                    "Client connections open.",
-                    "listener",
-                    lambda: {"http": float(len(self._connections))},
-                ),
-            }
-        )
+        metrics = GatewayMetrics(_gauges(groups, self._connections))
         telemetry.registry.register(metrics)
         self._plane = Plane(
             settings=settings,
@@ -213,6 +182,42 @@ class Gateway:
                 connection.sweep(now_s)
             for group in self._groups.values():
                 group.sweep(now_s)
+
+
+def _groups(
+    upstreams: Iterable[Upstream], settings: GatewaySettings, log: Log, clock: Clock
+) -> dict[str, UpstreamGroup]:
+    def tell(change: BreakerChanged) -> None:
+        log.warning("breaker changed", upstream=change.guard, phase=change.after.value)
+
+    return {
+        one.name: UpstreamGroup(
+            one, settings, clock, UpstreamBreaker(one.name, settings.breaker, clock, tell)
+        )
+        for one in upstreams
+    }
+
+
+def _gauges(
+    groups: Mapping[str, UpstreamGroup], connections: Collection[ClientConnection]
+) -> dict[str, Gauge]:
+    return {
+        "gateway_breaker_phase": (
+            "0 closed, 1 half-open, 2 open.",
+            "upstream",
+            lambda: {name: _PHASES[group.breaker_phase] for name, group in groups.items()},
+        ),
+        "gateway_upstream_connections": (
+            "Open, or being opened.",
+            "upstream",
+            lambda: {name: float(group.connections) for name, group in groups.items()},
+        ),
+        "gateway_connections": (
+            "Client connections open.",
+            "listener",
+            lambda: {"http": float(len(connections))},
+        ),
+    }
 
 
 def _check_names(

@@ -23,6 +23,10 @@ _BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 _LABELS = (*(str(bound) for bound in _BOUNDS_S), "+Inf")
 
 
+Gauge = tuple[str, str, Callable[[], Mapping[str, float]]]
+"""Help text, label name, and how to read the present value of each label."""
+
+
 class _Timings:
     __slots__ = ("buckets", "sum_s")
 
@@ -41,12 +45,10 @@ class _Timings:
 class GatewayMetrics(Collector):
     """Counts of one gateway. Register it with the telemetry's registry.
 
-    gauges: name -> (help, label, read), where read gives the present value per label.
+    gauges: by metric name.
     """
 
-    def __init__(
-        self, gauges: Mapping[str, tuple[str, str, Callable[[], Mapping[str, float]]]]
-    ) -> None:
+    def __init__(self, gauges: Mapping[str, Gauge]) -> None:
         self._gauges = gauges
         self._requests: dict[tuple[str, str, int], int] = {}
         self._durations: dict[str, _Timings] = {}

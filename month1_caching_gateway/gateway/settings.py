@@ -45,6 +45,7 @@ class GatewaySettings:
     body_window_s / body_window_bytes: a request body must bring that many bytes per window.
     replay_bytes: a body up to this size is read whole before the upstream sees anything, so a slow
     sender holds no upstream connection and a lost idle connection can be replaced once.
+    upstream_idle_s: shorter than the services' own idle time, so that we close first.
     breaker: of every upstream; lost or refused connections, time-outs, 502, 503, 504 are failures.
     """
 
@@ -64,7 +65,7 @@ class GatewaySettings:
     linger_s: float = 1.0
     connect_timeout_s: float = 1.0
     acquire_timeout_s: float = 2.0
-    upstream_idle_s: float = 30.0
+    upstream_idle_s: float = 20.0
     admission_timeout_s: float = 3.0
     drain_s: float = 10.0
     sweep_s: float = 0.25

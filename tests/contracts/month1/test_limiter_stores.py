@@ -67,6 +67,14 @@ async def test_a_dear_request_takes_its_cost(store: Store, key: str) -> None:
     assert (await store.check(key, policy, cost=2)).admitted
 
 
+async def test_small_costs_from_a_large_bucket_are_not_rounded_away(store: Store, key: str) -> None:
+    """A store that keeps too few digits would give these tokens back."""
+    policy = Policy(capacity=1000, rate_per_s=1e-6)
+    await store.check(key, policy, cost=0.001)
+    decision = await store.check(key, policy, cost=0.001)
+    assert decision.remaining == pytest.approx(999.998, abs=1e-4)
+
+
 async def test_tokens_come_back(store: Store, key: str) -> None:
     """A refused caller who comes again and again is admitted once the refill allows it."""
     policy = Policy(capacity=1, rate_per_s=20)

@@ -186,7 +186,7 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    upstreams: Iterable[Peer] | dict[str, list[Peer]],
+    upstreams: list[Peer] | dict[str, list[Peer]],
     routes: Iterable[Route] | None = None,
     *,
     settings: GatewaySettings | None = None,
@@ -199,7 +199,7 @@ async def running(
 ) -> AsyncIterator[Running]:
     """A started gateway in front of `upstreams` (a list stands for one upstream named 'app')."""
     clock = clock or SystemClock()
-    named = upstreams if isinstance(upstreams, dict) else {"app": list(upstreams)}
+    named = upstreams if isinstance(upstreams, dict) else {"app": upstreams}
     telemetry = build_telemetry(TelemetrySettings("gateway", trace_export=trace_export))
     lines: list[bytes] = []
     every = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})

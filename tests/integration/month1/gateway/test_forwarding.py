@@ -281,6 +281,19 @@ async def test_every_request_leaves_a_log_line_and_is_counted() -> None:
         assert gateway.metric("gateway_breaker_phase", upstream="app") == 0
 
 
+async def test_what_was_no_request_is_logged_and_counted_too() -> None:
+    """Attacks on the framing are visible: status, code and address, and nothing of the bytes."""
+    async with peer() as app, running([app]) as gateway, client(gateway.port) as http:
+        await http.send(b"GET /secret HTTP/1.1\r\nHost : localhost\r\n\r\n")
+        assert (await http.answer()).status == 400
+        await until(lambda: bool(gateway.lines))
+        (line,) = gateway.records()
+        assert (line["status"], line["code"], line["client"]) == (400, "bad_request", "127.0.0.1")
+        assert b"secret" not in gateway.lines[0]
+        assert gateway.metric("gateway_requests_total", route="-", method="-", status="400") == 1
+        assert app.seen == []
+
+
 async def test_stop_finishes_what_runs_and_refuses_what_comes() -> None:
     """Drain: an answer under way arrives whole with `Connection: close`; idle connections go."""
     may_go = asyncio.Event()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -145,9 +146,8 @@ class Fountain:
         return True
 
 
-async def stalled(read: object) -> int:
+async def stalled(read: Callable[[], int]) -> int:
     """The value once it has stopped growing: unchanged for a hundred looks."""
-    assert callable(read)
     last, same = -1, 0
     async with asyncio.timeout(20):
         while same < 100:
