@@ -232,6 +232,7 @@ def _request_framing(named: dict[bytes, bytes], *, http10: bool) -> tuple[Framin
         raise _refused("the Host header is malformed")
     coding, raw_length = named.get(b"transfer-encoding"), named.get(b"content-length")
     if coding is not None:
+        # llhttp refuses Content-Length beside it first; said again, for parsers change.
         if raw_length is not None or http10 or coding.lower() != b"chunked":
             raise _refused("the body's length is told in two ways, or in an unknown one")
         return Framing.CHUNKED, 0
