@@ -76,10 +76,10 @@ class TooLarge(ScalelabError):
     code = "too_large"
 
 
-class Overloaded(ScalelabError):
-    """Refused to protect the service; nothing was changed. Try again after `retry_after_s`."""
+class Retryable(ScalelabError):
+    """Worth asking again, not before `retry_after_s` seconds. Raised only as one of its kinds."""
 
-    code = "overloaded"
+    code = "retry_later"
     retryable = True
 
     def __init__(
@@ -87,6 +87,12 @@ class Overloaded(ScalelabError):
     ) -> None:
         super().__init__(message, code=code)
         self.retry_after_s = retry_after_s
+
+
+class Overloaded(Retryable):
+    """Refused to protect the service; nothing was changed. Try again after `retry_after_s`."""
+
+    code = "overloaded"
 
 
 class RateLimited(Overloaded):
@@ -101,17 +107,10 @@ class BreakerOpen(Overloaded):
     code = "breaker_open"
 
 
-class Unavailable(ScalelabError):
+class Unavailable(Retryable):
     """A dependency could not be reached; the request was not carried out there."""
 
     code = "unavailable"
-    retryable = True
-
-    def __init__(
-        self, message: str, *, retry_after_s: float = 1.0, code: str | None = None
-    ) -> None:
-        super().__init__(message, code=code)
-        self.retry_after_s = retry_after_s
 
 
 class DeadlineExceeded(Unavailable):
@@ -120,17 +119,10 @@ class DeadlineExceeded(Unavailable):
     code = "deadline_exceeded"
 
 
-class OutcomeUnknown(ScalelabError):
+class OutcomeUnknown(Retryable):
     """Sent, but no answer: it may have taken effect. Ask again with the same idempotency key."""
 
     code = "outcome_unknown"
-    retryable = True
-
-    def __init__(
-        self, message: str, *, retry_after_s: float = 1.0, code: str | None = None
-    ) -> None:
-        super().__init__(message, code=code)
-        self.retry_after_s = retry_after_s
 
 
 class CorruptData(ScalelabError):
