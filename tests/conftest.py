@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.tiers", "tests.fixtures.servers"]
+pytest_plugins = ["tests.fixtures.tiers", "tests.fixtures.servers", "tests.fixtures.shop"]
 
 
 @pytest.fixture(scope="session")
