@@ -33,14 +33,13 @@ from month1_caching_gateway.gateway.phase import Phase
 from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.problems import Refused, refused_by
 from month1_caching_gateway.gateway.routes import Route
-from month1_caching_gateway.gateway.upstream_breaker import Permit
+from month1_caching_gateway.gateway.upstream_breaker import Permit, health_of
 from month1_caching_gateway.gateway.upstream_connection import UpstreamConnection
 from month1_caching_gateway.gateway.upstream_group import UpstreamGroup
 from scalelab.errors import InvariantBroken, ScalelabError
 
 _IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_UNHEALTHY = frozenset((502, 503, 504))
 _NEVER_S = float("inf")
 CLIENT_GONE = 499
 
@@ -289,7 +288,7 @@ class Exchange:
     def _answer_head(self, head: ResponseHead) -> bytes:
         self._answer = head
         self.account.first_byte_s = self._plane.clock.monotonic_s()
-        self._report(ok=head.status not in _UNHEALTHY)
+        self._report(ok=health_of(head))
         http10 = self._head.http10
         framing = head.framing
         if framing in (Framing.CHUNKED, Framing.CLOSE):

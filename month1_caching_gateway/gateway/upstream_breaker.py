@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from month1_caching_gateway.gateway.heads import ResponseHead
 from scalelab.clock import Clock
 from scalelab.errors import BreakerOpen
 from scalelab.resilience import BreakerChanged, BreakerPolicy, Phase
 from scalelab.resilience.circuit_breaker import Breaker, Outcome, answer, ask
 
+_UNHEALTHY = frozenset((502, 503, 504))
 _OUTCOMES = {True: Outcome.SUCCESS, False: Outcome.FAILURE, None: Outcome.NEUTRAL}
+
+
+def health_of(head: ResponseHead) -> bool | None:
+    """What an answer tells the breaker: healthy, failing, or nothing.
+
+    A 503 with Retry-After is a decision: the service lives and says that this request cannot be
+    served now, perhaps because one shard of several is away. Were it counted as a failure, the
+    breaker would take the other shards' customers down with it.
+    """
+    if head.status == 503 and any(name.lower() == b"retry-after" for name, _ in head.headers):
+        return None
+    return head.status not in _UNHEALTHY
 
 
 class UpstreamBreaker:

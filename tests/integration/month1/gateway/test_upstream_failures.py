@@ -253,3 +253,25 @@ async def test_a_client_that_goes_away_stops_the_work() -> None:
             await cut.wait()
         await until(lambda: bool(gateway.lines))
         assert gateway.records()[0]["status"] == 499
+
+
+async def test_a_service_that_asks_to_come_back_is_not_taken_for_dead() -> None:
+    """503 with Retry-After passes through for ever; without it the breaker opens."""
+    told = [("retry-after", "1")]
+
+    async def answer(seen: Seen, _r: asyncio.StreamReader, w: asyncio.StreamWriter) -> bool:
+        w.write(plain(503, b"{}", *(told if seen.target == "/later" else [])))
+        await w.drain()
+        return True
+
+    async with (
+        peer(answer) as app,
+        running([app], settings=SETTINGS, clock=ManualClock()) as gateway,
+        client(gateway.port) as http,
+    ):
+        for _ in range(12):
+            assert (await http.ask("GET", "/later")).headers["retry-after"] == "1"
+        assert gateway.metric("gateway_breaker_phase", upstream="app") == 0.0
+        for _ in range(12):
+            await http.ask("GET", "/failing")
+        assert (await http.ask("GET", "/later")).code == "breaker_open"

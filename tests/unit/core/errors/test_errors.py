@@ -40,6 +40,7 @@ def test_only_errors_that_may_pass_by_themselves_are_retryable() -> None:
         "OutcomeUnknown",
         "Overloaded",
         "RateLimited",
+        "Retryable",
         "Unavailable",
     }
 
