@@ -32,7 +32,7 @@ from scalelab.clock import Clock, SystemClock
 from scalelab.errors import Conflict, InvalidInput
 from scalelab.ids import uuid7
 from scalelab.telemetry import Telemetry
-from scalelab.web import create_app
+from scalelab.web import create_app, problem_responses
 from scalelab.web.idempotency import parse_key
 
 PAYS = "tok_4242424242424242"
@@ -103,9 +103,21 @@ class Provider:
     def router(self) -> APIRouter:
         """The provider's own API, version 1."""
         router = APIRouter(prefix="/v1")
-        router.add_api_route("/charges", self.charge, methods=["POST"], status_code=201)
+        router.add_api_route(
+            "/charges",
+            self.charge,
+            methods=["POST"],
+            status_code=201,
+            responses=problem_responses(402),
+        )
         router.add_api_route("/charges", self.charges, methods=["GET"])
-        router.add_api_route("/refunds", self.refund, methods=["POST"], status_code=201)
+        router.add_api_route(
+            "/refunds",
+            self.refund,
+            methods=["POST"],
+            status_code=201,
+            responses=problem_responses(404, 409),
+        )
         return router
 
     async def charge(

@@ -31,7 +31,7 @@ from scalelab.errors import NotFound, ScalelabError, Unavailable
 from scalelab.resilience import BreakerPolicy, Guard, GuardMetrics, RetryPolicy
 from scalelab.security import HttpJwks, TokenVerifier, http_fetch
 from scalelab.telemetry import Log, Telemetry
-from scalelab.web import create_app
+from scalelab.web import create_app, problem_responses
 from scalelab.web.auth import require
 
 
@@ -142,7 +142,7 @@ def create(settings: PaymentsSettings, telemetry: Telemetry) -> FastAPI:
 def _router(database: Database, verifier: TokenVerifier) -> APIRouter:
     router = APIRouter(prefix="/internal/v1", dependencies=[Depends(require(verifier, "internal"))])
 
-    @router.get("/payments/{order_id}")
+    @router.get("/payments/{order_id}", responses=problem_responses(404))
     async def payment_of(order_id: UUID) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction] - the decorator registers it
         """What was settled for an order; 404 while nothing is."""
         async with database.autocommit(read_only=True) as conn:
