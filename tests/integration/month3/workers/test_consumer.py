@@ -13,12 +13,18 @@ import pytest
 from month3_messaging.broker import Event, to_headers, to_value
 from month3_messaging.deadletters import list_letters, replay
 from month3_messaging.inbox import first_time
-from month3_messaging.workers import ConsumerSettings, EventConsumer, RetryStep, dead_letter_topic
+from month3_messaging.workers import (
+    ConsumerSettings,
+    EventConsumer,
+    Handler,
+    RetryStep,
+    dead_letter_topic,
+)
 from scalelab.clients.kafka import Message, open_producer
 from scalelab.clients.postgres import Database
 from scalelab.errors import CorruptData, InvariantBroken, Unavailable
 from scalelab.telemetry import Telemetry, TelemetrySettings, build_telemetry
-from tests.integration.month3.messaging_bed import make_event, poll_until, read_topic
+from tests.integration.month3.messaging_bed import DEADLINE_S, make_event, poll_until, read_topic
 
 KIND = "test.thing.happened.v1"
 LADDER = (RetryStep("5s", 0.05), RetryStep("1m", 0.1))
@@ -257,6 +263,42 @@ async def test_members_that_come_and_go_have_no_double_effect(
     async with member():
         await effects.reaches(180)
     assert await effects.by_key() == {f"key-{key}": list(range(30)) for key in range(6)}
+
+
+async def test_a_member_stops_working_on_partitions_it_lost(
+    kafka_bootstrap: str, topic: str, effects: Effects
+) -> None:
+    """C4: a member with the whole backlog in its lanes is stuck when a second one joins. It lets
+    go: nothing of its backlog is attempted a second time, beyond what was in its hands."""
+    events = numbered(24, 5)  # keys enough to fill every partition
+    await publish(kafka_bootstrap, topic, events)
+    first_is_stuck, second_has_begun = asyncio.Event(), asyncio.Event()
+
+    async def stuck(event: Event) -> None:
+        first_is_stuck.set()
+        await second_has_begun.wait()
+        await effects(event)
+
+    async def begin(event: Event) -> None:
+        await effects(event)
+        second_has_begun.set()
+
+    def member(handler: Handler) -> EventConsumer:
+        return EventConsumer(
+            kafka_bootstrap,
+            effects.group,
+            [topic],
+            {KIND: handler},
+            telemetry=build_telemetry(TelemetrySettings(service="member")),
+            settings=replace(FAST, revoke_grace_s=0.1),
+        )
+
+    async with member(stuck):
+        await asyncio.wait_for(first_is_stuck.wait(), DEADLINE_S)
+        async with member(begin):
+            await effects.reaches(120)
+    assert await effects.by_key() == {f"key-{key}": list(range(5)) for key in range(24)}
+    assert effects.attempts.total() <= 120 + 3, "one attempt in hand per partition at most"
 
 
 async def test_a_replay_of_the_whole_topic_changes_nothing(
