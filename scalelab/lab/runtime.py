@@ -8,8 +8,9 @@
 Everything blocks; calls may come from several threads, and calls about one name take turns. When
 the process that owns a Runtime dies, by any signal, its children are ended by the kernel.
 
-What stands below `root`: `secrets/` (mode 0700), `logs/NAME.log`, and `data/NAME/` unless the
-servers' account cannot reach it (see `servers.account`); `Runtime.data` says where it is.
+What stands below `root`: `secrets/` (mode 0700), `logs/NAME.log` (bounded, see `servers.logs`),
+and `data/NAME/` unless the servers' account cannot reach it (see `servers.account`);
+`Runtime.data` says where it is.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +28,7 @@ from typing import Self
 from scalelab.lab.servers.account import can_reach, reachable, server_account, stand_in
 from scalelab.lab.servers.base import Place, Server
 from scalelab.lab.servers.errors import ServerFailed
+from scalelab.lab.servers.logs import keep_small
 from scalelab.lab.servers.managed import GivenUp, Managed, ProcessStatus, Progress
 from scalelab.lab.servers.ports import Ports
 from scalelab.lab.servers.processes import Spawner
@@ -36,6 +39,7 @@ from scalelab.lab.servers.service import Service, ServiceSpec
 __all__ = ["ProcessStatus", "Progress", "Runtime", "ServiceSpec", "remove_data"]
 
 _WATCH_EVERY_S = 0.1
+_LOOK_AT_LOGS_EVERY_S = 5.0
 
 
 class Runtime:
@@ -228,10 +232,14 @@ class Runtime:
             return list(self._managed.values())
 
     def _watch(self) -> None:
-        """Notice deaths and bring back what asks for it, one after the other."""
+        """Notice deaths and bring back what asks for it, one after the other; keep logs small."""
+        looked_s = time.monotonic()
         while not self._closing.wait(_WATCH_EVERY_S):
             for one in self._everything():
                 one.watch()
+            if time.monotonic() - looked_s >= _LOOK_AT_LOGS_EVERY_S:
+                keep_small(self.root / "logs")
+                looked_s = time.monotonic()
 
 
 def remove_data(root: Path) -> None:

@@ -14,19 +14,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from io import BufferedWriter
 from pathlib import Path
 
 import psutil
 
+from scalelab.lab.servers import logs
 from scalelab.lab.servers.account import Account
 from scalelab.lab.servers.errors import ServerFailed, evidence
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
-_LOG_LIMIT_BYTES = 16 * 1024 * 1024
 _GONE = (psutil.NoSuchProcess, psutil.ZombieProcess)
 
 StopSteps = Sequence[tuple[signal.Signals, float]]
@@ -74,7 +73,7 @@ def wrapped(launch: Launch) -> list[str]:
 
 def spawn_here(launch: Launch) -> subprocess.Popen[bytes]:
     """Start the command from the calling thread; the child dies when this thread ends."""
-    with _opened_log(launch.log) as log:
+    with logs.opened(launch.log) as log:
         return subprocess.Popen(
             wrapped(launch),
             stdin=subprocess.DEVNULL,
@@ -226,16 +225,3 @@ class Spawner:
                 answer.set_result(spawn_here(launch))
             except BaseException as error:  # noqa: BLE001 -- it belongs to the caller of spawn
                 answer.set_exception(error)
-
-
-@contextlib.contextmanager
-def _opened_log(path: Path) -> Generator[BufferedWriter]:
-    """Open for appending; a log that has grown large is put aside first, one generation deep."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > _LOG_LIMIT_BYTES:
-            path.replace(path.with_suffix(".log.1"))
-    with path.open("ab") as file:
-        file.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} started by {os.getpid()}\n".encode())
-        file.flush()
-        yield file
