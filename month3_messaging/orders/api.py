@@ -149,10 +149,18 @@ def orders_router(api: OrdersApi) -> APIRouter:
 async def read_own(
     sessions: Sessions, order_id: UUID, principal: Principal, token: str | None
 ) -> tuple[Order, ReadSession]:
-    """The caller's order and where it was read; NotFound for any other."""
+    """The caller's order and where it was read; NotFound for any other.
+
+    That a replica does not know an order proves nothing: it may not have replayed it yet. So a
+    "no" is only ever the primary's.
+    """
     try:
         async with sessions.read_order(order_id, token) as session:
             order = await records.find(session.conn, order_id)
+        if order is None and session.role == "replica":
+            async with sessions.for_order(order_id) as primary:
+                order = await records.find(primary.conn, order_id)
+            session = ReadSession(primary.conn, primary.shard, "primary")
     except InvalidInput as error:
         raise _no_such_order() from error
     if order is None or order.user_id != principal.subject:

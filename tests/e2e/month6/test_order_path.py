@@ -12,6 +12,7 @@ import psycopg
 from month6_capstone.load import DECLINED_CARD, SLOW_CARD
 from month6_capstone.stack import Shop
 from scalelab.ids import slot_of
+from scalelab.lab.servers import Postgres
 from tests.e2e.customer import Customer, settled_report, wait_until
 
 
@@ -124,3 +125,25 @@ def test_the_books_balance_after_all_of_it(shop: Shop, customer: Customer) -> No
     report = settled_report(shop)
     assert report.balanced, report.violations
     assert report.checked["captured_minus_refunded_is_confirmed"] > 0
+
+
+def test_a_new_order_is_never_denied_because_a_replica_is_behind(
+    shop: Shop, customer: Customer
+) -> None:
+    """With replay paused on both replicas, a read without any token still finds the order."""
+    replicas = [shop.runtime.server(shard.replica_name) for shard in shop.addresses.shards]
+    connections = [
+        psycopg.connect(server.superuser_dsn(), autocommit=True)
+        for server in replicas
+        if isinstance(server, Postgres)
+    ]
+    try:
+        for connection in connections:
+            connection.execute("SELECT pg_wal_replay_pause()")
+        placed = customer.place()
+        assert placed.status_code == 202, placed.text
+        assert customer.read(placed.json()["order_id"]).status_code == 200
+    finally:
+        for connection in connections:
+            connection.execute("SELECT pg_wal_replay_resume()")
+            connection.close()
