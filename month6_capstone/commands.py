@@ -41,7 +41,7 @@ def demo(
 
     Examples:  ./lab demo   ·   ./lab demo --once --seed 7 --json   ·   ./lab demo --monolith
     """
-    from month6_capstone.demo import DemoOptions, begin, give_back_disk, sell_and_judge
+    from month6_capstone.demo import DemoOptions, begin, sell_and_judge
     from scalelab.clock import SystemClock
 
     clock = SystemClock()
@@ -64,11 +64,22 @@ def demo(
             _show(outcome, shop, as_json=as_json)
             if not once and outcome.report.green:
                 _serve(shop)
+    conclude(outcome, data)
+
+
+def conclude(outcome: Outcome, data: Path) -> None:
+    """End a run whose servers have stopped: a green one gives back the disk of its `data`.
+
+    Raises CommandFailed, with the folder that keeps everything, if the run was red.
+    """
+    from month6_capstone.demo import give_back_disk
+
     if not outcome.report.green:
         raise CommandFailed(
-            f"The books do not balance; logs, the client log and the report are in {folder}."
+            f"The books do not balance; logs, the client log and the report are in "
+            f"{outcome.folder}."
         )
-    give_back_disk(folder, data)
+    give_back_disk(outcome.folder, data)
 
 
 @app.command(rich_help_panel="Stacks")
