@@ -62,7 +62,7 @@ class ConsumerSettings:
     lane_full: int = 200
     poll_ms: int = 100
     max_records: int = 200
-    commit_every_s: float = 0.2
+    commit_every_s: float = 1.0
     attempt_timeout_s: float = 30.0
     backoff_s: tuple[float, float] = (0.1, 5.0)
     revoke_grace_s: float = 3.0
