@@ -48,6 +48,7 @@ class Runtime:
     root: folder of this stack, made if missing. private: take free ports instead of the fixed ones,
     for tests and for a second stack. observer: called with Progress from several threads; it must
     not block or raise. providers: where programs come from; by default as the environment says.
+    keep_data: leave a private stack's data where they are, even outside `root`, for `remove_data`.
     """
 
     def __init__(
@@ -57,9 +58,11 @@ class Runtime:
         private: bool,
         observer: Callable[[Progress], None] | None = None,
         providers: Providers | None = None,
+        keep_data: bool = False,
     ) -> None:
         self.root = root.absolute()
         self._private = private
+        self._keep_data = keep_data
         self._observer = observer or _ignore
         self._account = server_account()
         self._providers = providers
@@ -183,7 +186,7 @@ class Runtime:
                 one.kill()
             self._watcher.join()
             self._spawner.close()
-        if self._private and self.root not in self.data.parents:
+        if self._private and not self._keep_data and self.root not in self.data.parents:
             remove_data(self.root)
 
     def _adopt(self, servers: tuple[Server, ...]) -> list[Managed]:

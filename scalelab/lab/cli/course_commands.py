@@ -21,10 +21,13 @@ from scalelab.lab.cli.outcome import (
     show_table,
 )
 from scalelab.lab.cli.place import root_of
+from scalelab.lab.cli.runs import discard, held, new_run
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from scalelab.lab.course.bench import AnyFigure
-    from scalelab.lab.course.discovery import FoundExperiment
+    from scalelab.lab.course.discovery import FoundBench, FoundExperiment
     from scalelab.lab.runtime import Runtime
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -96,8 +99,7 @@ def bench(
         if as_json:
             emit_json({"benches": [{"name": b.name, "summary": b.summary} for b in benches]})
         else:
-            show_table(["bench", "compares"], [(b.name, b.summary) for b in benches])
-            note("Run one: ./lab bench NAME" if benches else "There is no bench yet.")
+            _list_benches(benches)
         return
     found, run = load_bench(root, name)
     with _private_runtime(root, "bench") as runtime:
@@ -117,11 +119,30 @@ def bench(
         raise typer.Exit(Exit.FAILED)
 
 
-def _private_runtime(root: Path, purpose: str) -> Runtime:
-    """Servers of this command alone, in a folder of their own, on free ports."""
+def _list_benches(benches: list[FoundBench]) -> None:
+    if not benches:
+        note("There is no bench yet.")
+        return
+    show_table(["bench", "compares"], [(bench.name, bench.summary) for bench in benches])
+    note("Run one (some minutes): ./lab bench NAME")
+
+
+@contextlib.contextmanager
+def _private_runtime(root: Path, purpose: str) -> Generator[Runtime]:
+    """Servers of this command alone, in a folder of their own, on free ports.
+
+    Afterwards the folder goes; of a run that failed its logs stay.
+    """
     from scalelab.lab.runtime import Runtime
 
-    return Runtime(root / ".lab" / "runs" / f"{purpose}-{secrets.token_hex(4)}", private=True)
+    folder = new_run(root, f"{purpose}-{secrets.token_hex(4)}")
+    keep = ("logs",)
+    try:
+        with held(folder), Runtime(folder, private=True) as runtime:
+            yield runtime
+        keep = ()
+    finally:
+        discard(folder, keep=keep)
 
 
 def _run_experiment(
@@ -159,6 +180,9 @@ def _list_experiments(found: list[FoundExperiment], *, as_json: bool) -> None:
         ]
         emit_json({"experiments": rows})
         return
+    if not found:
+        note("There is no experiment yet.")
+        return
     show_table(
         ["month", "slug", "question", "needs"],
         [
@@ -171,7 +195,7 @@ def _list_experiments(found: list[FoundExperiment], *, as_json: bool) -> None:
             for item in found
         ],
     )
-    note("Run one: ./lab experiment SLUG --quick" if found else "There is no experiment yet.")
+    note("Run one: ./lab experiment SLUG --quick")
 
 
 def _show_result(document: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -95,9 +96,13 @@ def eventually(condition: Callable[[], bool], what: str, *, within_s: float = 30
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> Iterator[Clone]:
-    """An empty clone with a space in its path; whatever runs in it is stopped afterwards."""
-    root = tmp_path / "a clone"
+def clone(server_root: Path) -> Iterator[Clone]:
+    """An empty clone with a space in its path; whatever runs in it is stopped afterwards.
+
+    Where the servers' account can reach it, so that no data are left outside the test's folder.
+    """
+    root = Path(tempfile.mkdtemp(dir=server_root)) / "a clone"
+    root.parent.chmod(0o711)
     root.mkdir()
     made = Clone(root)
     yield made

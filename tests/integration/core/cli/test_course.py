@@ -76,6 +76,19 @@ def test_an_experiment_runs_and_its_claim_is_judged(clone: Clone) -> None:
     red = clone.lab("experiment", "error")
     assert red.returncode == 1
     assert "DOES NOT HOLD" in red.stdout
+    assert list((clone.root / ".lab" / "runs").iterdir()) == []
+
+
+def test_an_experiment_that_breaks_keeps_its_logs_and_no_data(clone: Clone) -> None:
+    """One sentence, exit 1; what its servers said can be read, their data are gone."""
+    broken = experiment("broken", true=True).replace("before =", "raise OSError('no'); before =")
+    clone.month(1, {"experiments/broken.py": broken})
+    answer = clone.lab("experiment", "broken")
+    assert answer.returncode == 1
+    assert answer.stderr.endswith("lab: OSError: no (SCALELAB_DEBUG=1 shows where)\n")
+    (run,) = (clone.root / ".lab" / "runs").iterdir()
+    assert [entry.name for entry in run.iterdir()] == ["logs"]
+    assert "Ready to accept connections" in clone.lab("logs", "redis").stdout
 
 
 BENCH = '''

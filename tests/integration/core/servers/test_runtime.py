@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scalelab.lab.runtime import Progress, Runtime, ServiceSpec
+from scalelab.lab.runtime import Progress, Runtime, ServiceSpec, remove_data
 from scalelab.lab.servers import (
     Nginx,
     Postgres,
@@ -226,3 +226,13 @@ def test_a_name_cannot_leave_the_data_folder(name: str) -> None:
 
     with pytest.raises(InvalidInput):
         Redis(name)
+
+
+def test_data_are_kept_for_who_asks_for_them(tmp_path: Path) -> None:
+    """A run that turns out red is looked into after its servers have stopped."""
+    with Runtime(tmp_path / "run", private=True, keep_data=True) as runtime:
+        kept = runtime.data / "evidence"
+        kept.write_text("rows")
+    assert kept.read_text() == "rows"
+    remove_data(tmp_path / "run")
+    assert not kept.exists()
