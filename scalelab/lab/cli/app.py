@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -36,9 +37,11 @@ Begin with:
 
   ./lab demo        the shop: starts, sells, breaks one thing, proves the books
 
-  ./lab experiment  the list of questions you can ask the real servers
+  ./lab verify      in a second terminal, while the shop is open: asks every store again
 
-Everything lives in this folder (.venv and .lab); ./lab clean removes it.
+  ./lab up month6   the same shop in the background, for your own curl; ./lab down ends it
+
+What is made stays in this folder (.venv and .lab); ./lab clean lists and removes it.
 
 {EXIT_CODES_HELP}
 """
@@ -140,19 +143,28 @@ def _first_word(arguments: list[str]) -> str | None:
     return None
 
 
+def _names(app: typer.Typer) -> set[str]:
+    """The words that are commands; a function without a name of its own lends it."""
+    named = {command.name or _own_name(command.callback) for command in app.registered_commands}
+    return named | {group.name for group in app.registered_groups if group.name}
+
+
+def _own_name(callback: Callable[..., object] | None) -> str:
+    return getattr(callback, "__name__", "").replace("_", "-")
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line; returns its exit code. Never raises: errors become one sentence."""
     root = _root_in(arguments)
     core = build_app(root, arguments, with_months=False)
-    known = {command.name for command in core.registered_commands}
-    app = core if _first_word(arguments) in known else build_app(root, arguments, with_months=True)
+    word = _first_word(arguments)
+    app = core if word in _names(core) else build_app(root, arguments, with_months=True)
     try:
         result = app(arguments, prog_name="lab", standalone_mode=False)
     except typer.TyperException as error:
         # No command at all has printed the help, which is its own message.
         text = error.format_message().strip()
-        word = _first_word(arguments)
-        command = f"{word} " if word in known else ""
+        command = f"{word} " if word in _names(app) else ""
         if text:
             note(f"lab: {text} Try: ./lab {command}--help")
         return error.exit_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,8 @@ _WHAT = {
     "cache": "downloads and builds",
     "servers-venv": "servers from Python wheels",
     "home": "home folder for installers",
+    "install.log": "what the installation of .venv said",
+    "install.lock": "lets one installation run at a time",
 }
 _TOOL_CACHES = (".pytest_cache", ".ruff_cache", ".hypothesis", ".import_linter_cache")
 
@@ -53,7 +56,12 @@ def _elsewhere(lab: Path) -> list[Path]:
     from scalelab.lab.servers.account import stand_in
 
     # A stand-in is named for the path inside .lab that it replaces, which then does not exist.
-    inside = [folder / "data" for folder in (*lab.glob("stacks/*"), *lab.glob("runs/*"))]
+    # A bench keeps several stacks in its run, one folder deeper.
+    inside = [
+        folder / "data"
+        for pattern in ("stacks/*", "runs/*", "runs/*/*")
+        for folder in lab.glob(pattern)
+    ]
     inside.append(lab / "cache")
     return sorted({aside for path in inside if (aside := stand_in(path)).is_dir()})
 
@@ -103,6 +111,8 @@ def clean(
     if not yes:
         if as_json:
             raise CommandFailed("--json cannot ask; add --yes.")
+        if not sys.stdin.isatty():
+            raise CommandFailed("Nobody is here to ask, so nothing was removed; add --yes.")
         typer.confirm("Remove all of this?", abort=True, err=True)
     for item in found:
         _remove(item.path)

@@ -20,6 +20,7 @@ from scalelab.lab.cli.outcome import (
 from scalelab.lab.cli.place import root_of
 
 if TYPE_CHECKING:
+    from scalelab.lab.course.months import Month
     from scalelab.lab.supervisor.state import StackPaths, StackState
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -34,24 +35,37 @@ def up(
 
     Real servers on this machine, in .lab/stacks/MONTH; nothing outside this folder is touched.
 
-    Examples:  ./lab up month6   ·   ./lab up month3 --json
+    Examples:  ./lab up month6   ·   ./lab up month6 --json
     """
-    from scalelab.lab.course.months import find_month
-    from scalelab.lab.supervisor.control import bring_up
+    from scalelab.lab.course.months import find_month, find_months
+    from scalelab.lab.supervisor.control import bring_up, is_running
     from scalelab.lab.supervisor.state import StackPaths
 
     root = root_of(context)
     found = find_month(root, month)
-    if not (found.folder / "stack.py").is_file():
-        raise CommandFailed(f"{found.package} has no stack.py, so there is no stack to start.")
-    state, attached = bring_up(StackPaths(root, found.name), watch=_Progress())
+    if not _has_stack(found):
+        others = ", ".join(other.name for other in find_months(root) if _has_stack(other))
+        raise CommandFailed(
+            f"{found.name} has no stack of its own yet; those that have one: {others or 'none'}.",
+            Exit.USAGE,
+        )
+    paths = StackPaths(root, found.name)
+    was_running = is_running(paths)
+    if not was_running:
+        note(
+            f"starting {found.name} in .lab/stacks/{found.name}: takes about half a minute, "
+            "longer when a server must be fetched first …"
+        )
+    state, attached = bring_up(paths, watch=_Progress(was_running=was_running))
     if attached:
         note(f"{found.name} was running already; this is the same stack.")
     if as_json:
         emit_json(_document(state))
         return
     _show_links(state)
-    say(f"Stop it with: ./lab down {found.name}")
+    if (found.folder / "README.md").is_file():
+        say(f"What to do with it: {found.package}/README.md")
+    say(f"Watch it: ./lab status, ./lab logs · stop it: ./lab down {found.name}")
 
 
 def down(
@@ -74,6 +88,7 @@ def down(
         emit_json({"stopped": stopped})
     else:
         say(f"Stopped: {', '.join(stopped)}." if stopped else "No stack was running.")
+        _point_to_open_runs(root_of(context))
 
 
 def status(
@@ -98,7 +113,8 @@ def status(
     if as_json:
         emit_json({"stacks": [_document(state) for state in states]})
     elif not states:
-        say(f"{month or 'No stack'} is not running." if month else "No stack is running.")
+        say(f"{month} is not running." if month else "No stack is running.")
+        _point_to_open_runs(root_of(context))
     else:
         for state in states:
             _show_processes(state)
@@ -117,13 +133,15 @@ def logs(
 ) -> None:
     """Print the log of one process, also after it has ended; without a name, list the names.
 
+    Of stacks, and of the last demo. Where several have the name, the one that wrote last is shown.
+
     Examples:  ./lab logs   ·   ./lab logs kafka -n 200   ·   ./lab logs orders -f
     """
     from scalelab.lab.supervisor.control import follow
 
     places = _log_places(root_of(context), month)
     if name is None:
-        show_table(["stack", "name", "log"], [(stack, n, p) for (stack, n), p in places.items()])
+        _list_logs(places)
         return
     found = [path for (_, known), path in places.items() if known == name and path.exists()]
     if not found:
@@ -136,15 +154,36 @@ def logs(
         sys.stdout.flush()
 
 
-class _Progress:
-    """Tells on stderr what changed since the last look: one line per process and state."""
+def _has_stack(month: Month) -> bool:
+    return (month.folder / "stack.py").is_file()
 
-    def __init__(self) -> None:
+
+def _point_to_open_runs(root: Path) -> None:
+    """A demo is no stack: say that it is there, and who ends it."""
+    from scalelab.lab.cli.runs import holder_of, open_runs
+
+    for run in open_runs(root):
+        note(
+            f"{run.relative_to(root)} is open (process {holder_of(run)}); Ctrl-C in its own "
+            "terminal ends it. ./lab logs and ./lab verify work on it."
+        )
+
+
+class _Progress:
+    """Tells on stderr what changed since the last look: one line per process and state.
+
+    A stack that ran already and is ready at the first look has nothing to tell.
+    """
+
+    def __init__(self, *, was_running: bool) -> None:
+        self._was_running = was_running
         self._told: dict[str, str] = {}
 
     def __call__(self, state: StackState) -> None:
+        if self._was_running and state.phase == "ready" and not self._told:
+            return
         for process in state.processes:
-            if self._told.get(process.name) != process.state:
+            if self._told.get(process.name) != process.state and process.state != "new":
                 self._told[process.name] = process.state
                 where = f" on 127.0.0.1:{process.port}" if process.port else ""
                 note(f"  {process.name}: {process.state}{where}")
@@ -161,7 +200,8 @@ def _chosen(root: Path, month: str | None) -> list[StackPaths]:
 
 
 def _log_places(root: Path, month: str | None) -> dict[tuple[str, str], Path]:
-    """(stack, process name) → log file, of every stack that ever ran here."""
+    """(stack, process name) → log file, of every stack that ever ran here and the last run."""
+    from scalelab.lab.cli.runs import runs
     from scalelab.lab.supervisor.state import StackPaths, read
 
     places: dict[tuple[str, str], Path] = {}
@@ -174,7 +214,19 @@ def _log_places(root: Path, month: str | None) -> dict[tuple[str, str], Path]:
         state = read(paths.state)
         for process in state.processes if state else ():
             places[entry.name, process.name] = Path(process.log)
+    with_logs = [] if month else [run for run in runs(root) if (run / "logs").is_dir()]
+    for run in with_logs[:1]:
+        for path in sorted((run / "logs").glob("*.log")):
+            places[run.name, path.stem] = path
     return places
+
+
+def _list_logs(places: dict[tuple[str, str], Path]) -> None:
+    if not places:
+        note("There is no log yet: nothing has run here.")
+        return
+    rows = [(stack, name, path) for (stack, name), path in places.items()]
+    show_table(["stack or run", "name", "log"], rows)
 
 
 def _healthy(state: StackState) -> bool:

@@ -43,6 +43,8 @@ def test_up_status_logs_down(clone: Clone) -> None:
     assert up.returncode == 0, up.stderr
     assert "month1 is ready." in up.stdout
     assert "redis://@127.0.0.1:" in up.stdout
+    assert "./lab down month1" in up.stdout
+    assert up.stderr.startswith("starting month1 in .lab/stacks/month1: takes about")
     assert "redis: running on 127.0.0.1:" in up.stderr
 
     (stack,) = clone.json("status", "month1")["stacks"]
@@ -65,6 +67,16 @@ def test_up_status_logs_down(clone: Clone) -> None:
     assert clone.json("down") == {"stopped": []}
 
 
+def test_a_month_without_a_stack_says_which_have_one(clone: Clone) -> None:
+    """Wrong usage, not a failure; nothing is started."""
+    clone.month(1, {"stack.py": ONE_REDIS})
+    clone.month(2, {})
+    up = clone.lab("up", "month2")
+    assert up.returncode == 2
+    assert "month2 has no stack of its own yet; those that have one: month1." in up.stderr
+    assert clone.json("status") == {"stacks": []}
+
+
 def test_a_second_up_attaches(clone: Clone) -> None:
     """Same supervisor, same links, exit 0, one document."""
     clone.month(1, {"stack.py": ONE_REDIS})
@@ -72,6 +84,8 @@ def test_a_second_up_attaches(clone: Clone) -> None:
     assert first["links"] == second["links"]
     assert first["supervisor_pid"] == second["supervisor_pid"]
     assert first["processes"][0]["pid"] == second["processes"][0]["pid"]
+    third = clone.lab("up", "month1")
+    assert third.stderr == "month1 was running already; this is the same stack.\n"
 
 
 def test_two_ups_at_once_start_one_stack(clone: Clone) -> None:

@@ -50,7 +50,7 @@ def hello(fail: bool = False) -> None:
         raise RuntimeError("two\\nlines")
     typer.echo("hello")
 
-@app.command("goodbye")
+@app.command()
 def goodbye() -> None:
     \"\"\"Leaves.\"\"\"
     raise KeyboardInterrupt
@@ -58,10 +58,10 @@ def goodbye() -> None:
 
 
 def test_help_teaches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What it is, three first commands, the exit codes; every command is named."""
+    """What it is, the first commands, the exit codes; every command is named."""
     assert run(["--root", str(tmp_path), "--help"]) == Exit.OK
     text = capsys.readouterr().out
-    for word in ("./lab doctor", "./lab demo", "./lab experiment", "Exit codes: 0", "./lab clean"):
+    for word in ("./lab doctor", "./lab demo", "./lab up month6", "Exit codes: 0", "./lab clean"):
         assert word in text
     for word in ("doctor", "up", "down", "status", "logs", "test", "experiment", "bench", "clean"):
         assert f"│ {word} " in text
@@ -108,6 +108,19 @@ def test_a_month_brings_commands(
     assert "hello" in capsys.readouterr().out
     assert run(["--root", str(tmp_path), "hello"]) == Exit.OK
     assert capsys.readouterr().out == "hello\n"
+
+
+@pytest.mark.parametrize("command", ["hello", "goodbye"])
+def test_a_wrong_option_points_to_the_help_of_its_command(
+    tmp_path: Path,
+    add_commands: AddCommands,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    """A month's command, named or not, is no worse off than one of the core."""
+    add_commands(HELLO)
+    assert run(["--root", str(tmp_path), command, "--no-such-option"]) == Exit.USAGE
+    assert capsys.readouterr().err.endswith(f"Try: ./lab {command} --help\n")
 
 
 def test_a_broken_month_is_named_and_the_rest_works(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,14 @@ import pytest
 from scalelab.lab.cli.app import run
 from scalelab.lab.cli.clean import disk_size, removables
 from scalelab.lab.cli.outcome import Exit
+from scalelab.lab.servers.account import stand_in
+
+
+class Terminal(io.StringIO):
+    """Standard input with a person at it."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture
@@ -52,10 +61,37 @@ def test_without_yes_it_asks(
     clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No answer is no; nothing is removed."""
-    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    monkeypatch.setattr(sys, "stdin", Terminal(""))
     assert run(["--root", str(clone), "clean"]) == Exit.FAILED
-    assert ".lab/cache" in capsys.readouterr().out
+    answer = capsys.readouterr()
+    assert ".lab/cache" in answer.out
+    assert "Remove all of this?" in answer.err
     assert (clone / ".lab" / "cache" / "jar").exists()
+
+
+def test_nobody_there_is_not_asked(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a script: the list, one sentence that names --yes, and nothing removed."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert run(["--root", str(clone), "clean"]) == Exit.FAILED
+    assert "--yes" in capsys.readouterr().err
+    assert (clone / ".lab" / "cache" / "jar").exists()
+
+
+def test_data_outside_the_clone_go_too(clone: Path) -> None:
+    """Where the servers' account cannot reach a clone, its stacks keep their data elsewhere."""
+    outside: list[Path] = []
+    try:
+        for owner in (".lab/stacks/month6", ".lab/runs/one", ".lab/runs/bench-1/processes"):
+            (clone / owner).mkdir(parents=True, exist_ok=True)
+            outside.append(stand_in(clone / owner / "data"))
+            (outside[-1] / "postgres").mkdir(parents=True)
+        assert run(["--root", str(clone), "clean", "--yes"]) == Exit.OK
+        assert [path for path in outside if path.exists()] == []
+    finally:
+        for path in outside:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def test_json_cannot_ask(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
