@@ -27,6 +27,7 @@ class Reason(StrEnum):
     BEHIND = "behind"
     NO_REPLICA = "no_replica"
     TOKEN_REFUSED = "token_refused"
+    ASKED_FOR = "asked_for"
 
 
 @dataclass(frozen=True, slots=True)

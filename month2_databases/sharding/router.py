@@ -20,7 +20,7 @@ from uuid import UUID
 from opentelemetry.trace import Tracer
 
 from month2_databases.replication import verify
-from month2_databases.sharding.events import RouterEvent, RouterHook
+from month2_databases.sharding.events import Reason, RouterEvent, RouterHook
 from month2_databases.sharding.sessions import ReadSession, WriteSession
 from month2_databases.sharding.shard import PoolSizes, Shard
 from month2_databases.sharding.shard_map import ShardMap, ShardSettings, even
@@ -113,14 +113,17 @@ class ShardRouter:
         """A connection for reading one order or one user's data, autocommit.
 
         token: what the client brought, None if it brought none; then any live replica will do.
+        An empty one asks for the primary.
         Give exactly one of `order_id` and `user_id`.
         """
         if (order_id is None) == (user_id is None):
             raise InvalidInput("a read is for an order or for a user", field="order_id")
         name = self.shard_of_order(order_id) if order_id else self.shard_of_user(user_id or "")
         wanted = verify(token, self._keys)
-        refused = token is not None and (wanted is None or wanted.server != name)
-        return ReadSession(self._shards[name], wanted, refused=refused, tell=self._tell)
+        on_primary = None
+        if token is not None and (wanted is None or wanted.server != name):
+            on_primary = Reason.TOKEN_REFUSED if token else Reason.ASKED_FOR
+        return ReadSession(self._shards[name], wanted, on_primary=on_primary, tell=self._tell)
 
     def _write(self, shard: str) -> WriteSession:
         return WriteSession(self._shards[shard], self._keys[0], self._tell)

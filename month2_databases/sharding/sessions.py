@@ -108,12 +108,12 @@ class ReadSession:
         shard: Shard,
         wanted: ConsistencyToken | None,
         *,
-        refused: bool,
+        on_primary: Reason | None,
         tell: Callable[[ReadRouted], None],
     ) -> None:
         self._shard = shard
         self._wanted = wanted
-        self._refused = refused
+        self._on_primary = on_primary
         self._tell = tell
         self._stack = AsyncExitStack()
         self.shard = shard.name
@@ -139,8 +139,8 @@ class ReadSession:
 
     async def _enter_replica(self) -> AsyncConnection | None:
         """A connection to a replica that shows what the token's owner wrote, if there is one."""
-        if self._refused:
-            self.reason = Reason.TOKEN_REFUSED
+        if self._on_primary is not None:
+            self.reason = self._on_primary
             return None
         candidates = self._shard.candidates(self._wanted)
         if not candidates and self._wanted is not None and self._shard.has_live_replica():

@@ -33,6 +33,17 @@ CREATE INDEX inbox_received_at ON inbox (received_at);
 """
 """The table, for the migrations of a service that consumes events."""
 
+FIRST_TIME = """
+INSERT INTO inbox (consumer, event_id) VALUES (%(consumer)s, %(received_id)s)
+ON CONFLICT DO NOTHING RETURNING event_id
+"""
+"""What `first_time` executes: a row the first time, none later.
+
+It may stand as a data-modifying CTE in a statement of the caller that reads and locks what the
+event is about. Such a statement sees rows as they were before it waited here, except rows that it
+locks: those it sees as they are.
+"""
+
 
 async def first_time(conn: AsyncConnection[Any], consumer: str, event_id: UUID) -> bool:
     """Whether `consumer` meets this event for the first time; the answer holds if `conn` commits.
@@ -41,9 +52,7 @@ async def first_time(conn: AsyncConnection[Any], consumer: str, event_id: UUID) 
     event. Cost: one round trip. consumer: the consumer group's name.
     """
     cursor = await conn.execute(
-        "INSERT INTO inbox (consumer, event_id) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-        (consumer, event_id),
-        prepare=True,
+        FIRST_TIME, {"consumer": consumer, "received_id": event_id}, prepare=True
     )
     return cursor.rowcount == 1
 

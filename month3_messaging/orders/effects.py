@@ -20,10 +20,8 @@ from psycopg import AsyncConnection
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from month3_messaging.broker import Event
-from month3_messaging.inbox import first_time
 from month3_messaging.orders import records
 from month3_messaging.orders.models import (
-    ORDERS_TOPIC,
     SOURCE,
     Order,
     StatusChange,
@@ -32,10 +30,9 @@ from month3_messaging.orders.models import (
 )
 from month3_messaging.orders.saga import ANNOUNCED, Fact, Status
 from month3_messaging.orders.sessions import Sessions
-from month3_messaging.outbox import append
 from scalelab.clock import Clock
 from scalelab.errors import CorruptData, InvalidInput, NotFound
-from scalelab.saga import DEADLINE, SagaDefinition, advance
+from scalelab.saga import DEADLINE, SagaDefinition, SagaState, advance
 
 FACTS: dict[str, Fact] = {
     "payments.payment.captured.v1": Fact.CAPTURED,
@@ -105,10 +102,16 @@ class SagaEffects:
             FACTS[event.type], event.id, payload.reason, payload.amount_minor, payload.currency
         )
         async with self.sessions.for_order(payload.order_id) as session:
-            if not await first_time(session.conn, self.consumer, event.id):
+            found = await records.lock_first_time(
+                session.conn, payload.order_id, consumer=self.consumer, event_id=event.id
+            )
+            if found is None:
+                raise NotFound(f"there is no order {payload.order_id}")
+            order, state, is_first = found
+            if not is_first:
                 return
             statuses = await apply(
-                session.conn, self.definition, payload.order_id, news, now=self.clock.now()
+                session.conn, self.definition, order, state, news, now=self.clock.now()
             )
             self.reached("saga.before_commit")
         self.reached("saga.after_commit")
@@ -130,7 +133,10 @@ class SagaEffects:
         for order_id in due:
             news = News(DEADLINE, event_id(order_id, DEADLINE))
             async with transaction() as conn:
-                statuses = await apply(conn, self.definition, order_id, news, now=self.clock.now())
+                found = await records.lock(conn, order_id)
+                if found is None:
+                    raise NotFound(f"there is no order {order_id}")
+                statuses = await apply(conn, self.definition, *found, news, now=self.clock.now())
             for status in statuses:
                 self.entered(status)
         return len(due)
@@ -139,38 +145,36 @@ class SagaEffects:
 async def apply(
     conn: AsyncConnection[Any],
     definition: SagaDefinition,
-    order_id: UUID,
+    order: Order,
+    state: SagaState,
     news: News,
     *,
     now: datetime,
 ) -> tuple[Status, ...]:
-    """Tell one order's saga the news, in the caller's transaction; returns the statuses entered.
+    """Tell the saga of an order that `conn` has locked the news; returns the statuses entered.
 
-    Raises NotFound, and CorruptData if a capture is not of the order's total.
+    One statement, in the caller's transaction, or none if the saga does not care. Raises
+    CorruptData if a capture is not of the order's total.
     """
-    found = await records.lock(conn, order_id)
-    if found is None:
-        raise NotFound(f"there is no order {order_id}")
-    order, state = found
     _check_amount(order, news)
     onward, effects = advance(definition, state, news.name)
     if onward is state:
         return ()
     statuses = tuple(Status(effect.name) for effect in effects)
-    for version, status in enumerate(statuses, start=order.version + 1):
-        change = StatusChange(version, status, now)
-        await records.enter(conn, order_id, change, event_id=news.cause)
-        if status in ANNOUNCED:
-            await append(conn, _announcement(order, status, news, now), ORDERS_TOPIC)
-    if onward.ended and not statuses:
-        await records.notify(conn, order_id, StatusChange(order.version, order.status, now))
     limit_s = definition.deadline_s(onward.step)
-    await records.store_saga(
+    # At most one status of a step is announced (see saga.py): a statement appends one event.
+    announced = [
+        _announcement(order, status, news, now) for status in statuses if status in ANNOUNCED
+    ]
+    await records.advance(
         conn,
-        order_id,
+        order,
+        [StatusChange(at, status, now) for at, status in enumerate(statuses, order.version + 1)],
         onward,
+        cause=news.cause,
         deadline_at=None if limit_s is None else order.placed_at + timedelta(seconds=limit_s),
         ended_at=now if onward.ended else None,
+        announced=announced[-1] if announced else None,
     )
     return statuses
 

@@ -29,7 +29,6 @@ from uuid import UUID, uuid5
 from month3_messaging.broker import Event
 from month3_messaging.orders import records
 from month3_messaging.orders.models import (
-    ORDERS_TOPIC,
     SOURCE,
     Order,
     PlaceOrder,
@@ -40,15 +39,14 @@ from month3_messaging.orders.models import (
 )
 from month3_messaging.orders.peers import CatalogPrices, InventoryHolds
 from month3_messaging.orders.saga import Status
-from month3_messaging.orders.sessions import Sessions
-from month3_messaging.outbox import append
+from month3_messaging.orders.sessions import FROM_PRIMARY, Sessions
 from scalelab.clock import Clock
 from scalelab.errors import InvalidInput
 from scalelab.hashing.slots import slot_for_key
 from scalelab.ids import routed_uuid7
 from scalelab.saga import SagaDefinition, begin
 from scalelab.web.idempotency import Scope, StoredAnswer, fingerprint
-from scalelab.web.idempotency_postgres import claim, find, save
+from scalelab.web.idempotency_postgres import claim_and_find, find
 
 ROUTE = "POST /api/v1/orders"
 
@@ -87,9 +85,11 @@ class Placement:
         """
         scope = Scope(user_id, ROUTE, key)
         print_ = fingerprint(wanted.model_dump_json().encode())
-        async with self.sessions.for_user(user_id) as session:
-            stored = await find(session.conn, scope, print_)
+        async with self.sessions.read_user(user_id, FROM_PRIMARY) as look:
+            stored = await find(look.conn, scope, print_)
         if stored is not None:
+            async with self.sessions.for_user(user_id) as session:
+                pass  # only for a token at or after the commit that holds the order
             return Placed(stored, replayed=True, token=session.token)
         hold_id = uuid5(_HOLD_NAMESPACE, f"{len(user_id)}:{user_id}{key}{print_.hex()}")
         prices = await self._ask(hold_id, user_id, wanted)
@@ -140,15 +140,16 @@ class Placement:
         )
         answer = _answer(order)
         async with self.sessions.for_user(order.user_id) as session:
-            conn = session.conn
-            await claim(conn, scope)
-            stored = await find(conn, scope, print_)
+            stored = await claim_and_find(session.conn, scope, print_)
             if stored is None:
                 await records.insert(
-                    conn, order, state, deadline_at=deadline_at, event_id=placed.id
+                    session.conn,
+                    order,
+                    state,
+                    placed,
+                    deadline_at=deadline_at,
+                    answered=(scope, print_, answer),
                 )
-                await append(conn, placed, ORDERS_TOPIC)
-                await save(conn, scope, print_, answer, order.placed_at)
             self.reached("placement.before_commit")
         self.reached("placement.after_commit")
         return Placed(stored or answer, replayed=stored is not None, token=session.token)

@@ -15,9 +15,14 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
-from month3_messaging.orders.models import Line, Order, Progress, StatusChange
+from month3_messaging.broker import Event
+from month3_messaging.inbox import FIRST_TIME
+from month3_messaging.orders.models import ORDERS_TOPIC, Line, Order, Progress, StatusChange
 from month3_messaging.orders.saga import Status
+from month3_messaging.outbox import APPEND, to_append
 from scalelab.saga import SagaState
+from scalelab.web.idempotency import Scope, StoredAnswer
+from scalelab.web.idempotency_postgres import SAVE, one_answer, to_save
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 """Where Alembic finds the revisions of a database of orders."""
@@ -64,7 +69,7 @@ _COLUMNS = (
     " placed_at, updated_at"
 )
 
-_INSERT = """
+_INSERT = f"""
 WITH placed AS (
     INSERT INTO orders (order_id, user_id, status, version, lines, total_minor, currency, hold_id,
                         placed_at, updated_at)
@@ -73,105 +78,133 @@ WITH placed AS (
 ), begun AS (
     INSERT INTO saga (order_id, state, deadline_at)
     VALUES (%(order_id)s, %(state)s, %(deadline_at)s)
+), told AS ({APPEND}
+), answered AS ({SAVE}
 )
 INSERT INTO order_history (order_id, version, status, event_id, at)
 VALUES (%(order_id)s, %(version)s, %(status)s, %(event_id)s, %(placed_at)s)
-"""
+"""  # noqa: S608 - constants
 
-_MOVE = """
+_LOCK = f"SELECT {_COLUMNS}, state FROM orders JOIN saga USING (order_id)"  # noqa: S608 - constant
+
+_LOCK_FIRST_TIME = f"""
+WITH received AS ({FIRST_TIME})
+SELECT {_COLUMNS}, state, EXISTS (SELECT FROM received)
+FROM orders JOIN saga USING (order_id) WHERE order_id = %(order_id)s FOR UPDATE OF orders, saga
+"""  # noqa: S608 - constants
+
+_ADVANCE = """
 WITH moved AS (
     UPDATE orders SET status = %(status)s, version = %(version)s, updated_at = %(at)s
-    WHERE order_id = %(order_id)s
+    WHERE order_id = %(order_id)s AND version < %(version)s
 ), written AS (
     INSERT INTO order_history (order_id, version, status, event_id, at)
-    VALUES (%(order_id)s, %(version)s, %(status)s, %(event_id)s, %(at)s)
+    SELECT %(order_id)s, version, status, %(cause)s, %(at)s
+    FROM unnest(%(versions)s::int[], %(statuses)s::text[]) AS entered (version, status)
+), kept AS (
+    UPDATE saga SET state = %(state)s, deadline_at = %(deadline_at)s, ended_at = %(ended_at)s
+    WHERE order_id = %(order_id)s
 )
-SELECT pg_notify('order_status', %(notice)s)
 """
+_NOTIFY = "SELECT pg_notify('order_status', notice) FROM unnest(%(notices)s::text[]) AS n (notice)"
+_ADVANCE_SILENTLY = _ADVANCE + _NOTIFY
+_ADVANCE_AND_TELL = f"{_ADVANCE}, told AS ({APPEND}) {_NOTIFY}"
 
 
 async def insert(
     conn: AsyncConnection[Any],
     order: Order,
     state: SagaState,
+    placed: Event,
     *,
     deadline_at: datetime | None,
-    event_id: UUID,
+    answered: tuple[Scope, bytes, StoredAnswer],
 ) -> None:
-    """Write a new order with the first row of its history and its saga."""
-    await conn.execute(
-        _INSERT,
-        {
-            "order_id": order.order_id,
-            "user_id": order.user_id,
-            "status": order.status.value,
-            "version": order.version,
-            "lines": Jsonb([asdict(line) for line in order.lines]),
-            "total_minor": order.total_minor,
-            "currency": order.currency,
-            "hold_id": order.hold_id,
-            "placed_at": order.placed_at,
-            "state": Jsonb(state.to_json()),
-            "deadline_at": deadline_at,
-            "event_id": event_id,
-        },
-        prepare=True,
-    )
+    """Write a new order: row, history, saga, event, and the answer under its key.
+
+    answered: scope, fingerprint and answer. Raises Conflict (idempotency_in_flight) if another
+    transaction has just answered under that key.
+    """
+    with one_answer():
+        await conn.execute(
+            _INSERT,
+            {
+                "order_id": order.order_id,
+                "user_id": order.user_id,
+                "status": order.status.value,
+                "version": order.version,
+                "lines": Jsonb([asdict(line) for line in order.lines]),
+                "total_minor": order.total_minor,
+                "currency": order.currency,
+                "hold_id": order.hold_id,
+                "placed_at": order.placed_at,
+                "state": Jsonb(state.to_json()),
+                "deadline_at": deadline_at,
+                **to_append(placed, ORDERS_TOPIC),
+                **to_save(*answered, order.placed_at),
+            },
+            prepare=True,
+        )
 
 
 async def lock(conn: AsyncConnection[Any], order_id: UUID) -> tuple[Order, SagaState] | None:
     """The order and its saga, both locked until the transaction ends; None if there is none."""
     cursor = await conn.execute(
-        f"SELECT {_COLUMNS}, state FROM orders JOIN saga USING (order_id)"  # noqa: S608 - constant
-        " WHERE order_id = %s FOR UPDATE",
-        (order_id,),
-        prepare=True,
+        f"{_LOCK} WHERE order_id = %s FOR UPDATE OF orders, saga", (order_id,), prepare=True
     )
     row = await cursor.fetchone()
     return None if row is None else (_order(row[:-1]), SagaState.from_json(row[-1]))
 
 
-async def enter(
-    conn: AsyncConnection[Any],
-    order_id: UUID,
-    change: StatusChange,
-    *,
-    event_id: UUID,
-) -> None:
-    """Give a locked order its next status, write the history and notify the watchers."""
-    await conn.execute(
-        _MOVE,
-        {
-            "order_id": order_id,
-            "status": change.status.value,
-            "version": change.version,
-            "event_id": event_id,
-            "at": change.at,
-            "notice": _notice(order_id, change),
-        },
+async def lock_first_time(
+    conn: AsyncConnection[Any], order_id: UUID, *, consumer: str, event_id: UUID
+) -> tuple[Order, SagaState, bool] | None:
+    """`lock`, and whether `consumer` meets this event for the first time (see the inbox)."""
+    cursor = await conn.execute(
+        _LOCK_FIRST_TIME,
+        {"order_id": order_id, "consumer": consumer, "received_id": event_id},
         prepare=True,
     )
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    return _order(row[:-2]), SagaState.from_json(row[-2]), row[-1]
 
 
-async def notify(conn: AsyncConnection[Any], order_id: UUID, change: StatusChange) -> None:
-    """Tell the watchers to look at an order that stays in its status: its saga has ended."""
-    await conn.execute(
-        "SELECT pg_notify('order_status', %s)", (_notice(order_id, change),), prepare=True
-    )
-
-
-async def store_saga(
+async def advance(
     conn: AsyncConnection[Any],
-    order_id: UUID,
+    order: Order,
+    changes: Sequence[StatusChange],
     state: SagaState,
     *,
+    cause: UUID,
     deadline_at: datetime | None,
     ended_at: datetime | None,
+    announced: Event | None,
 ) -> None:
-    """Replace the saga's state."""
+    """Give a locked order its next statuses and its saga's state; append what is announced.
+
+    order: as locked. changes: in order, or none. cause: id of the event that made them. Watchers
+    are notified of each change, and of an end without one.
+    """
+    now = changes or [StatusChange(order.version, order.status, order.updated_at)]
+    seen = now if changes or ended_at is not None else []
     await conn.execute(
-        "UPDATE saga SET state = %s, deadline_at = %s, ended_at = %s WHERE order_id = %s",
-        (Jsonb(state.to_json()), deadline_at, ended_at, order_id),
+        _ADVANCE_SILENTLY if announced is None else _ADVANCE_AND_TELL,
+        {
+            "order_id": order.order_id,
+            "status": now[-1].status.value,
+            "version": now[-1].version,
+            "at": now[-1].at,
+            "cause": cause,
+            "versions": [change.version for change in changes],
+            "statuses": [change.status.value for change in changes],
+            "notices": [_notice(order.order_id, change) for change in seen],
+            "state": Jsonb(state.to_json()),
+            "deadline_at": deadline_at,
+            "ended_at": ended_at,
+            **({} if announced is None else to_append(announced, ORDERS_TOPIC)),
+        },
         prepare=True,
     )
 

@@ -36,6 +36,9 @@ class ReadSession:
     role: str
 
 
+FROM_PRIMARY = ""
+"""For a reader: no consistency token, but a wish to read the primary."""
+
 Write = AbstractAsyncContextManager[WriteSession]
 Read = AbstractAsyncContextManager[ReadSession]
 
@@ -45,7 +48,7 @@ class Sessions:
     """The four openers. The readers take the consistency token that the caller brought, or None.
 
     A reader given a token answers from a place that has replayed at least that commit. A token
-    that cannot be read or is from another place means: read the primary.
+    that cannot be read or is from another place means: read the primary, as does FROM_PRIMARY.
     `for_order` and `read_order` raise InvalidInput for an id that is no order id.
     """
 

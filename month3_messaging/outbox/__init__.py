@@ -5,9 +5,18 @@
 
 from month3_messaging.outbox.metrics import RelayMetrics
 from month3_messaging.outbox.relay import Relay, RelaySettings, keep_relaying
-from month3_messaging.outbox.table import CHANNEL, DDL, append, count_unsent, purge_sent
+from month3_messaging.outbox.table import (
+    APPEND,
+    CHANNEL,
+    DDL,
+    append,
+    count_unsent,
+    purge_sent,
+    to_append,
+)
 
 __all__ = [
+    "APPEND",
     "CHANNEL",
     "DDL",
     "Relay",
@@ -17,4 +26,5 @@ __all__ = [
     "count_unsent",
     "keep_relaying",
     "purge_sent",
+    "to_append",
 ]

@@ -48,16 +48,21 @@ CREATE INDEX outbox_sent ON outbox (sent_at) WHERE sent_at IS NOT NULL;
 """
 """The table, for the migrations of a service that publishes events."""
 
-_LOCK_CLASS = 0x0B0C
 _NUL_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
-# The lock stands in a materialised CTE that the INSERT reads from, so it is held before the row,
-# and with it the identity value, comes into being. The notification rides on the same round trip.
-_APPEND = """
-WITH lane AS MATERIALIZED (SELECT pg_advisory_xact_lock(%(lock)s, hashtext(%(key)s)))
+# The lock (2828: its class) stands in a materialised CTE that the INSERT reads from, so it is held
+# before the row, and with it the identity value, comes into being. The notification rides along.
+APPEND = """
+WITH lane AS MATERIALIZED (SELECT pg_advisory_xact_lock(2828, hashtext(%(event_key)s)))
 INSERT INTO outbox (event_id, topic, key, type, headers, value)
-SELECT %(event_id)s, %(topic)s, %(key)s, %(type)s, %(headers)s, %(value)s::text::jsonb FROM lane
+SELECT %(event_id)s, %(event_topic)s, %(event_key)s, %(event_type)s, %(event_headers)s,
+       %(event_value)s::text::jsonb FROM lane
 RETURNING pg_notify('outbox', '')
+"""
+"""What `append` executes, with the parameters of `to_append`.
+
+It may stand as a data-modifying CTE in a statement of the caller, `WITH told AS (APPEND) …`, which
+saves the round trip. One event a statement: the ids of two would be drawn in no certain order.
 """
 
 
@@ -81,25 +86,25 @@ async def append(conn: AsyncConnection[Any], event: Event, topic: str) -> None:
     too large to be sent; the transaction is still usable then. An event id that is already in the
     table is a mistake of the caller and fails the transaction.
     """
+    await conn.execute(APPEND, to_append(event, topic), prepare=True)
+
+
+def to_append(event: Event, topic: str) -> dict[str, Any]:
+    """The parameters of APPEND, named `event_…`. Raises InvalidInput as `append` does."""
     value = to_value(event)
     if _NUL_ESCAPE.search(value):
         raise InvalidInput(f"data of {event.type} holds a NUL character", field="data")
     headers = to_headers(event)
     if event.traceparent is None:
         inject(headers)
-    await conn.execute(
-        _APPEND,
-        {
-            "lock": _LOCK_CLASS,
-            "event_id": event.id,
-            "topic": topic,
-            "key": event.subject,
-            "type": event.type,
-            "headers": Jsonb(headers),
-            "value": value.decode(),
-        },
-        prepare=True,
-    )
+    return {
+        "event_id": event.id,
+        "event_topic": topic,
+        "event_key": event.subject,
+        "event_type": event.type,
+        "event_headers": Jsonb(headers),
+        "event_value": value.decode(),
+    }
 
 
 async def read_unsent(conn: AsyncConnection[Any], limit: int) -> list[Row]:

@@ -132,7 +132,6 @@ async def test_with_replay_paused_own_reads_go_to_the_primary_and_others_to_the_
     "token",
     [
         "v1.shard-0.1.1.AAAAAAAAAAAAAAAAAAAAAA",
-        "",
         "rubbish",
         sign(ConsistencyToken("shard-1", 1, 1), KEY),
         sign(ConsistencyToken("shard-0", 1, 1), b"another secret, long"),
@@ -146,6 +145,14 @@ async def test_a_token_that_is_not_ours_reads_the_primary(
     await write(router, user, 1)
     seen, session = await read(router, user, token)
     assert (seen, session.role, session.reason) == (1, Role.PRIMARY, Reason.TOKEN_REFUSED)
+
+
+async def test_an_empty_token_asks_for_the_primary(router: ShardRouter) -> None:
+    """A reader may want the last word without having a token; that is no refusal."""
+    user = user_of(router, "shard-0", "asking")
+    await write(router, user, 1)
+    seen, session = await read(router, user, "")
+    assert (seen, session.role, session.reason) == (1, Role.PRIMARY, Reason.ASKED_FOR)
 
 
 async def test_a_token_of_another_timeline_reads_the_primary(
