@@ -14,7 +14,6 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from month3_messaging.broker import Event
-from month3_messaging.inbox import first_time
 from month3_messaging.outbox import append
 from month6_capstone.inventory import postgres as store
 from month6_capstone.inventory.stock import (
@@ -87,17 +86,19 @@ async def reserve(desk: Desk, event: Event) -> None:
     lines = in_order(Line(line.product_id, line.quantity) for line in paid.lines)
     now = desk.clock.now()
     async with desk.database.transaction() as conn:
-        if not await first_time(conn, desk.consumer, event.id):
+        is_first, existing = await store.lock_hold_first_time(
+            conn, paid.hold_id, consumer=desk.consumer, event_id=event.id
+        )
+        if not is_first:
             return
-        existing = await store.lock_hold(conn, paid.hold_id)
         if existing is not None and existing.lines and existing.lines != lines:
             raise CorruptData(f"order {paid.order_id} was paid for other lines than it holds")
         levels = {}
         if existing is None or existing.state in (HoldState.EXPIRED, HoldState.RELEASED):
             levels = await store.lock_levels(conn, [line.product_id for line in lines])
         settlement = on_paid(existing, enough_free=not shortages(levels, lines))
-        await _settle(conn, paid, existing, settlement, lines=lines, user_id=paid.user_id, now=now)
-        await append(conn, _answer(paid, settlement, now), desk.topic)
+        verdict = _Verdict(settlement, _answer(paid, settlement, now), desk.topic, now)
+        await _settle(conn, paid, existing, verdict, lines=lines, user_id=paid.user_id)
 
 
 async def release(desk: Desk, event: Event) -> None:
@@ -105,43 +106,59 @@ async def release(desk: Desk, event: Event) -> None:
     over = _parse(_Over, event)
     now = desk.clock.now()
     async with desk.database.transaction() as conn:
-        if not await first_time(conn, desk.consumer, event.id):
+        is_first, existing = await store.lock_hold_first_time(
+            conn, over.hold_id, consumer=desk.consumer, event_id=event.id
+        )
+        if not is_first:
             return
-        existing = await store.lock_hold(conn, over.hold_id)
         settlement = on_order_over(existing)
-        await _settle(conn, over, existing, settlement, lines=(), user_id="", now=now)
-        await append(conn, _answer(over, settlement, now), desk.topic)
+        verdict = _Verdict(settlement, _answer(over, settlement, now), desk.topic, now)
+        await _settle(conn, over, existing, verdict, lines=(), user_id="")
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What is to be written about an order's stock, and told on `topic`."""
+
+    settlement: Settlement
+    answer: Event
+    topic: str
+    now: datetime
 
 
 async def _settle(
     conn: store.Connection,
     about: _Over,
     existing: Hold | None,
-    settlement: Settlement,
+    verdict: _Verdict,
     *,
     lines: tuple[Line, ...],
     user_id: str,
-    now: datetime,
 ) -> None:
     if existing is not None and existing.order_id not in (None, about.order_id):
         raise CorruptData(f"hold {about.hold_id} belongs to another order than {about.order_id}")
+    settlement, now = verdict.settlement, verdict.now
+    reserved = settlement.state is HoldState.RESERVED
     if existing is None:
-        reserved = settlement.state is HoldState.RESERVED
         kept = lines if reserved else ()
         hold = Hold(about.hold_id, settlement.state, kept, None, about.order_id)
         await store.move(conn, settlement.move, kept)
         await store.add_hold(conn, hold, user_id=user_id, now=now)
-    else:
-        own = existing.lines or lines
-        hold = replace(
-            existing,
-            state=settlement.state,
-            expires_at=None,
-            order_id=about.order_id,
-            lines=own if settlement.state is HoldState.RESERVED else existing.lines,
-        )
-        await store.move(conn, settlement.move, own)
-        await store.change_hold(conn, hold, now=now)
+        await append(conn, verdict.answer, verdict.topic)
+        return
+    own = existing.lines or lines
+    hold = replace(
+        existing,
+        state=settlement.state,
+        expires_at=None,
+        order_id=about.order_id,
+        lines=own if reserved else existing.lines,
+    )
+    await store.settle(
+        conn, hold, settlement.move, own, now=now, answer=verdict.answer, topic=verdict.topic
+    )
+    if not existing.lines:
+        await store.add_lines(conn, hold)
 
 
 def _answer(about: _Over, settlement: Settlement, now: datetime) -> Event:

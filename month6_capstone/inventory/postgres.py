@@ -17,6 +17,9 @@ from uuid import UUID
 
 from psycopg import AsyncConnection
 
+from month3_messaging.broker import Event
+from month3_messaging.inbox import FIRST_TIME
+from month3_messaging.outbox import APPEND, to_append
 from month6_capstone.inventory.stock import SHIFTS, Hold, HoldState, Level, Line, Move, in_order
 from scalelab.clients.postgres_errors import SerializationFailure
 
@@ -49,18 +52,19 @@ SELECT EXISTS (SELECT FROM made),
        ARRAY(SELECT product_id FROM judged WHERE known AND NOT enough ORDER BY 1)
 """
 
-_MOVE = """
+_MOVED = """
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(%(products)s::text[], %(quantities)s::bigint[]) AS w (product_id, quantity)
 ), locked AS MATERIALIZED (
     SELECT s.product_id FROM stock s JOIN wanted USING (product_id)
      ORDER BY s.product_id FOR NO KEY UPDATE OF s
-)
+), moved AS (
 UPDATE stock s SET available = s.available + %(available)s * w.quantity,
                    held      = s.held      + %(held)s      * w.quantity,
                    reserved  = s.reserved  + %(reserved)s  * w.quantity
   FROM wanted w JOIN locked USING (product_id) WHERE s.product_id = w.product_id
 """
+_MOVE = f"{_MOVED}) SELECT"
 
 _EXPIRE = """
 WITH due AS MATERIALIZED (
@@ -90,6 +94,24 @@ _CHANGE_HOLD = """
 UPDATE hold SET order_id = %(order_id)s, state = %(state)s, expires_at = %(expires_at)s,
                 updated_at = %(now)s
  WHERE hold_id = %(hold_id)s
+"""
+
+_LOCK_HOLD = """
+SELECT state, expires_at, order_id,
+       ARRAY(SELECT product_id FROM hold_line WHERE hold_id = %(hold_id)s ORDER BY product_id),
+       ARRAY(SELECT quantity   FROM hold_line WHERE hold_id = %(hold_id)s ORDER BY product_id)
+  FROM hold WHERE hold_id = %(hold_id)s FOR UPDATE
+"""
+
+_LOCK_HOLD_FIRST_TIME = f"""
+WITH received AS ({FIRST_TIME}
+), locked AS MATERIALIZED ({_LOCK_HOLD})
+SELECT EXISTS (SELECT FROM received), locked.* FROM (SELECT) AS always LEFT JOIN locked ON true
+"""  # noqa: S608 - constants
+
+_SETTLE = f"""
+{_MOVED}), kept AS ({_CHANGE_HOLD}), told AS ({APPEND})
+SELECT
 """
 
 _SAVE_LINES = """
@@ -143,22 +165,23 @@ async def take(
 
 async def lock_hold(conn: Connection, hold_id: UUID) -> Hold | None:
     """The hold with its lines; its row stays locked until the transaction ends."""
+    cursor = await conn.execute(_LOCK_HOLD, {"hold_id": hold_id}, prepare=True)
+    return await _hold(conn, hold_id, await cursor.fetchone())
+
+
+async def lock_hold_first_time(
+    conn: Connection, hold_id: UUID, *, consumer: str, event_id: UUID
+) -> tuple[bool, Hold | None]:
+    """Whether `consumer` meets the event for the first time (see the inbox), and `lock_hold`."""
     cursor = await conn.execute(
-        "SELECT state, expires_at, order_id FROM hold WHERE hold_id = %s FOR UPDATE",
-        (hold_id,),
+        _LOCK_HOLD_FIRST_TIME,
+        {"hold_id": hold_id, "consumer": consumer, "received_id": event_id},
         prepare=True,
     )
     row = await cursor.fetchone()
     if row is None:
-        return None
-    state, expires_at, order_id = row
-    cursor = await conn.execute(
-        "SELECT product_id, quantity FROM hold_line WHERE hold_id = %s ORDER BY product_id",
-        (hold_id,),
-        prepare=True,
-    )
-    lines = tuple(Line(product_id, quantity) for product_id, quantity in await cursor.fetchall())
-    return Hold(hold_id, HoldState(state), in_order(lines), expires_at, order_id)
+        raise AssertionError("an outer join of one row returned none")
+    return row[0], await _hold(conn, hold_id, None if row[1] is None else row[1:])
 
 
 async def lock_levels(conn: Connection, product_ids: Sequence[str]) -> dict[str, Level]:
@@ -174,19 +197,24 @@ async def lock_levels(conn: Connection, product_ids: Sequence[str]) -> dict[str,
 
 async def move(conn: Connection, what: Move, lines: Sequence[Line]) -> None:
     """Shift the pieces of `lines` as `what` says. The table's CHECKs refuse any overdraft."""
-    if what is Move.NOTHING or not lines:
-        return
-    shift = SHIFTS[what]
-    await conn.execute(
-        _MOVE,
-        {
-            "available": shift.available,
-            "held": shift.held,
-            "reserved": shift.reserved,
-            **_arrays(lines),
-        },
-        prepare=True,
-    )
+    if what is not Move.NOTHING and lines:
+        await conn.execute(_MOVE, _shift(what, lines), prepare=True)
+
+
+async def settle(
+    conn: Connection,
+    hold: Hold,
+    what: Move,
+    lines: Sequence[Line],
+    *,
+    now: datetime,
+    answer: Event,
+    topic: str,
+) -> None:
+    """`move`, `change_hold` without lines, and the answer into the outbox: one statement."""
+    shift = _shift(what, () if what is Move.NOTHING else lines)
+    told = to_append(answer, topic)
+    await conn.execute(_SETTLE, {**shift, **_fields(hold, now), **told}, prepare=True)
 
 
 async def add_hold(conn: Connection, hold: Hold, *, user_id: str, now: datetime) -> None:
@@ -198,13 +226,13 @@ async def add_hold(conn: Connection, hold: Hold, *, user_id: str, now: datetime)
     cursor = await conn.execute(_ADD_HOLD, {**_fields(hold, now), "user_id": user_id}, prepare=True)
     if cursor.rowcount != 1:
         raise SerializationFailure(f"hold {hold.hold_id} was made meanwhile")
-    await _add_lines(conn, hold)
+    await add_lines(conn, hold)
 
 
 async def change_hold(conn: Connection, hold: Hold, *, now: datetime) -> None:
     """Write the new state of a hold that this transaction has locked."""
     await conn.execute(_CHANGE_HOLD, _fields(hold, now), prepare=True)
-    await _add_lines(conn, hold)
+    await add_lines(conn, hold)
 
 
 async def expire(conn: Connection, *, now: datetime, limit: int) -> int:
@@ -246,11 +274,37 @@ async def find_level(conn: Connection, product_id: str) -> Level | None:
     return None if row is None else Level(*row)
 
 
-async def _add_lines(conn: Connection, hold: Hold) -> None:
+async def add_lines(conn: Connection, hold: Hold) -> None:
+    """Write the lines of a hold that had none; lines that are there stay."""
     if hold.lines:
         await conn.execute(
             _SAVE_LINES, {"hold_id": hold.hold_id, **_arrays(hold.lines)}, prepare=True
         )
+
+
+async def _hold(conn: Connection, hold_id: UUID, row: Sequence[Any] | None) -> Hold | None:
+    if row is None:
+        return None
+    state, expires_at, order_id, products, quantities = row
+    lines = tuple(map(Line, products, quantities))
+    if not lines and state in (HoldState.HELD, HoldState.RESERVED):
+        # Its first lines were committed while the statement waited for the row: too late for its
+        # snapshot. Lines are written once, so a second look is the last.
+        cursor = await conn.execute(
+            "SELECT product_id, quantity FROM hold_line WHERE hold_id = %s", (hold_id,)
+        )
+        lines = tuple(Line(product_id, number) for product_id, number in await cursor.fetchall())
+    return Hold(hold_id, HoldState(state), in_order(lines), expires_at, order_id)
+
+
+def _shift(what: Move, lines: Sequence[Line]) -> dict[str, Any]:
+    shift = SHIFTS[what]
+    return {
+        "available": shift.available,
+        "held": shift.held,
+        "reserved": shift.reserved,
+        **_arrays(lines),
+    }
 
 
 def _fields(hold: Hold, now: datetime) -> dict[str, Any]:

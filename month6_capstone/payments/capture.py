@@ -40,9 +40,11 @@ async def capture(desk: Desk, event: Event) -> None:
     """
     placed = parse_placed(event)
     async with desk.database.autocommit(read_only=True) as conn:
-        if await store.seen(conn, desk.consumer, event.id):
-            return
-        existing = await store.find(conn, placed.order_id)
+        is_seen, existing = await store.look(
+            conn, placed.order_id, consumer=desk.consumer, event_id=event.id
+        )
+    if is_seen:
+        return
     outcome = await _ask(desk, placed, existing)
     if outcome is None:
         await _answer_again(desk, event, placed.order_id)

@@ -7,6 +7,7 @@ decided on again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from month3_messaging.broker import Event
-from month3_messaging.outbox import append
+from month3_messaging.outbox import APPEND, append, to_append
 from month6_capstone.payments.ledger import Entry, Money
 from month6_capstone.payments.payment import Answer, Payment, Settlement, Status, tombstone
 from scalelab.ids import uuid7
@@ -37,15 +38,25 @@ ON CONFLICT (order_id) DO UPDATE SET
     recheck_at = NULL, updated_at = EXCLUDED.updated_at
 """
 
-_ADD_ENTRY = """
-WITH entry AS (
+_SETTLE = f"""
+WITH kept AS ({_UPSERT}
+), entries AS (
     INSERT INTO ledger_entry (entry_id, order_id, kind, currency, at)
-    VALUES (%(entry_id)s, %(order_id)s, %(kind)s, %(currency)s, %(now)s)
-    RETURNING entry_id)
-INSERT INTO ledger_posting (entry_id, account, amount_minor)
-SELECT entry_id, account, amount_minor
-  FROM entry, unnest(%(accounts)s::text[], %(amounts)s::bigint[]) AS p (account, amount_minor)
-"""
+    SELECT entry_id, %(order_id)s, kind, currency, %(now)s
+      FROM unnest(%(entry_ids)s::uuid[], %(kinds)s::text[], %(currencies)s::text[])
+           AS e (entry_id, kind, currency)
+), postings AS (
+    INSERT INTO ledger_posting (entry_id, account, amount_minor)
+    SELECT * FROM unnest(%(posted_to)s::uuid[], %(accounts)s::text[], %(amounts)s::bigint[])
+), told AS ({APPEND})
+SELECT
+"""  # noqa: S608 - constants
+
+_LOOK = f"""
+SELECT EXISTS (SELECT FROM inbox WHERE consumer = %(consumer)s AND event_id = %(event_id)s),
+       {_COLUMNS}
+  FROM (SELECT) AS always LEFT JOIN payment ON order_id = %(order_id)s
+"""  # noqa: S608 - constant column list
 
 
 async def find(conn: Connection, order_id: UUID) -> Payment | None:
@@ -79,12 +90,27 @@ async def seen(conn: Connection, consumer: str, event_id: UUID) -> bool:
     return await cursor.fetchone() is not None
 
 
+async def look(
+    conn: Connection, order_id: UUID, *, consumer: str, event_id: UUID
+) -> tuple[bool, Payment | None]:
+    """`seen` and `find` in one round trip."""
+    cursor = await conn.execute(
+        _LOOK,
+        {"consumer": consumer, "event_id": event_id, "order_id": order_id},
+        prepare=True,
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise AssertionError("an outer join of one row returned none")
+    return row[0], None if row[1] is None else _payment(row[1:])
+
+
 async def settle(conn: Connection, settlement: Settlement, topic: str, now: datetime) -> None:
-    """Write the row, its entries and the answer, inside the caller's transaction."""
+    """Write the row, its entries and the answer, inside the caller's transaction. One statement."""
     payment = settlement.payment
     money = payment.money
     await conn.execute(
-        _UPSERT,
+        _SETTLE,
         {
             "order_id": payment.order_id,
             "payment_id": payment.payment_id,
@@ -94,12 +120,11 @@ async def settle(conn: Connection, settlement: Settlement, topic: str, now: date
             "charge_id": payment.charge_id,
             "reason": payment.reason,
             "now": now,
+            **_entries(settlement.entries, now),
+            **to_append(answer_event(settlement, now), topic),
         },
         prepare=True,
     )
-    for entry in settlement.entries:
-        await _add_entry(conn, entry, now)
-    await answer(conn, settlement, topic, now)
 
 
 async def answer(conn: Connection, settlement: Settlement, topic: str, now: datetime) -> None:
@@ -142,20 +167,18 @@ async def rechecked(conn: Connection, order_id: UUID) -> None:
     await conn.execute("UPDATE payment SET recheck_at = NULL WHERE order_id = %s", (order_id,))
 
 
-async def _add_entry(conn: Connection, entry: Entry, now: datetime) -> None:
-    await conn.execute(
-        _ADD_ENTRY,
-        {
-            "entry_id": uuid7(now),
-            "order_id": entry.order_id,
-            "kind": entry.kind.value,
-            "currency": entry.currency,
-            "now": now,
-            "accounts": [posting.account.value for posting in entry.postings],
-            "amounts": [posting.amount_minor for posting in entry.postings],
-        },
-        prepare=True,
-    )
+def _entries(entries: Sequence[Entry], now: datetime) -> dict[str, Any]:
+    """The ledger's columns as arrays."""
+    ids = [uuid7(now) for _ in entries]
+    postings = [(at, p) for at, entry in zip(ids, entries, strict=True) for p in entry.postings]
+    return {
+        "entry_ids": ids,
+        "kinds": [entry.kind.value for entry in entries],
+        "currencies": [entry.currency for entry in entries],
+        "posted_to": [at for at, _ in postings],
+        "accounts": [posting.account.value for _, posting in postings],
+        "amounts": [posting.amount_minor for _, posting in postings],
+    }
 
 
 def answer_event(settlement: Settlement, now: datetime) -> Event:
