@@ -221,6 +221,7 @@ READS = [
     read("order-id-word", 422, "invalid_input", f"{ORDERS}/first"),
     read("order-id-sql", 422, "invalid_input", f"{ORDERS}/1'%20OR%20'1'='1"),
     read("order-id-long", 422, "invalid_input", f"{ORDERS}/{'a' * 4000}"),
+    read("order-id-too-long", 414, "target_too_long", f"{ORDERS}/{'a' * 9000}"),
     read("order-id-of-no-order", 404, "unknown_order", f"{ORDERS}/{uuid4()}"),
     read("order-id-nil", 404, "unknown_order", f"{ORDERS}/{UUID(int=0)}"),
     read("order-id-nul", 400, "invalid_target", f"{ORDERS}/%00"),

@@ -79,6 +79,7 @@ DOORS_OWN = {
     401: {"token_missing", "token_malformed"},
     404: {"unknown_route"},
     405: {"method_not_allowed"},
+    414: {"target_too_long"},
     429: {"rate_limited"},
     431: {"header_too_large", "too_many_headers"},
 }
