@@ -8,17 +8,17 @@ from month6_capstone.demo.run import (
     Hooks,
     Outcome,
     begin,
-    give_back_disk,
     sell_and_judge,
 )
+from month6_capstone.demo.watch import Watch
 
 __all__ = [
     "DemoOptions",
     "Hooks",
     "Outcome",
     "Report",
+    "Watch",
     "begin",
-    "give_back_disk",
     "print_report",
     "sell_and_judge",
 ]

@@ -92,18 +92,19 @@ class Report:
 
 
 def _pairs(title: str, values: dict[str, Any], unit: str = "") -> Table:
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(justify="right")
+    # The title is a column's header, not the table's: a table's own title breaks at its width.
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(title, style="cyan", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
     for name, value in values.items():
-        table.add_row(name, f"{value}{unit}")
+        table.add_row(str(name), f"{value}{unit}")
     return table
 
 
 def _books(report: Report) -> Table:
     money, stock = report.money, report.stock
-    table = Table(title="the books", title_justify="left", box=None, pad_edge=False)
-    for column in ("rule", "reads", "holds"):
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("the books", "what the stores say", "holds"):
         table.add_column(column)
     rows = [
         (
@@ -113,7 +114,7 @@ def _books(report: Report) -> Table:
         ),
         (
             "stock in = sold + held + left",
-            f"{stock.initial} = {stock.sold} + {stock.held} + {stock.left}",
+            f"{stock.initial:,} = {stock.sold:,} + {stock.held:,} + {stock.left:,}",
             stock.initial == stock.sold + stock.held + stock.left,
         ),
         ("effects that happened twice", str(report.duplicates), report.duplicates == 0),
@@ -121,7 +122,7 @@ def _books(report: Report) -> Table:
         ("own writes not read", str(report.stale_own_reads), report.stale_own_reads == 0),
         (
             "rules that verify checked",
-            f"{len(report.books.checked)} rules over {sum(report.books.checked.values())} facts",
+            f"{len(report.books.checked)} rules over {sum(report.books.checked.values()):,} facts",
             report.books.balanced,
         ),
     ]
@@ -135,36 +136,35 @@ def _euros(minor: int) -> str:
 
 
 def render(report: Report) -> Group:
-    """The report as a person reads it, the verdict last."""
-    grid = Table.grid(padding=(0, 4))
+    """The report as a person reads it, the verdict last. Made for 80 columns and more."""
+    totals = {
+        "orders/s": report.orders_per_s,
+        "cache hits": f"{report.cache_hit_ratio:.0%}",
+        "memory": f"{report.memory_mib['total']} MiB",
+        "first order": f"{report.first_order_s} s",
+    }
+    grid = Table.grid(padding=(0, 4, 1, 0))
     grid.add_row(
         _pairs("orders by state", report.orders),
         _pairs("checkout (202)", report.latency_ms, " ms"),
         _pairs("browsing", report.browse_ms, " ms"),
     )
     grid.add_row(
-        _pairs("rows per shard", report.rows_per_shard),
         _pairs("own reads by server", report.reads_per_replica),
         _pairs("events per topic", report.events_per_topic),
+        _pairs("rows per shard", report.rows_per_shard),
     )
-    memory = {"all processes (PSS)": f"{report.memory_mib['total']} MiB"}
-    grid.add_row(
-        _pairs("rates", {"orders/s": report.orders_per_s, "cache hits": report.cache_hit_ratio}),
-        _pairs("memory", memory),
-        _pairs("first confirmed order", {"after": report.first_order_s}, " s"),
-    )
-    parts: list[Any] = [grid, _books(report)]
+    parts: list[Any] = [grid, _pairs("the run", totals), "", _books(report)]
     if report.fault:
         fault = report.fault
         text = f"{fault.kind} {fault.target} at {fault.at_s:.0f} s; back after {fault.back_s:.1f} s"
-        parts.insert(0, f"[yellow]fault[/]  {text}")
+        parts.insert(0, f"[yellow]fault[/]  {text}\n")
     verdict = (
         "[bold green]the books balance[/]"
         if report.green
         else "[bold red]the books do NOT balance[/]"
     )
-    parts.append(Panel.fit(verdict))
-    return Group(*parts)
+    return Group(*parts, Panel.fit(verdict))
 
 
 def print_report(console: Console, report: Report) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from scalelab.errors import ScalelabError
 
@@ -47,8 +47,16 @@ class CommandFailed(ScalelabError):
         self.exit_code = exit_code
 
 
+def cause_of(error: BaseException) -> BaseException:
+    """The first single exception inside a task group's bundle: the one that ended the others."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
+
+
 def exit_code_of(error: BaseException) -> Exit:
     """Map any exception to a documented exit code."""
+    error = cause_of(error)
     if isinstance(error, CommandFailed):
         return error.exit_code
     if isinstance(error, ScalelabError):
@@ -60,6 +68,7 @@ def exit_code_of(error: BaseException) -> Exit:
 
 def sentence_of(error: BaseException) -> str:
     """One line for a person; the class is named where the message alone would say too little."""
+    error = cause_of(error)
     text = " ".join(str(error).split())
     if isinstance(error, ScalelabError):
         return text

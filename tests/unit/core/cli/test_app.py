@@ -177,6 +177,7 @@ def test_an_interrupt_is_130(tmp_path: Path, add_commands: AddCommands) -> None:
         (Unavailable("x"), 1),
         (OSError("x"), 1),
         (KeyboardInterrupt(), 130),
+        (ExceptionGroup("x", [ExceptionGroup("y", [ServerMissing("z"), OSError("w")])]), 3),
     ],
 )
 def test_exit_codes(error: BaseException, code: int) -> None:
@@ -187,6 +188,12 @@ def test_exit_codes(error: BaseException, code: int) -> None:
 def test_our_own_errors_need_no_class_name() -> None:
     """Their messages are written for people."""
     assert sentence_of(ServerMissing("There is\nno Redis.")) == "There is no Redis."
+
+
+def test_a_task_groups_bundle_says_what_is_inside() -> None:
+    """`unhandled errors in a TaskGroup (1 sub-exception)` helps nobody."""
+    bundle = ExceptionGroup("unhandled", [ServerMissing("There is no Redis.")])
+    assert sentence_of(bundle) == "There is no Redis."
 
 
 @pytest.mark.parametrize(
