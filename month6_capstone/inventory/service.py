@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import FastAPI
 from prometheus_client import Counter
@@ -30,10 +30,11 @@ from month6_capstone.inventory.orders import (
 from scalelab.clients.migrations import upgrade
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.clock import Clock, SystemClock
-from scalelab.errors import ScalelabError, Unavailable
+from scalelab.errors import ScalelabError
 from scalelab.security import HttpJwks, TokenVerifier, http_fetch
 from scalelab.telemetry import Telemetry
 from scalelab.web import create_app
+from scalelab.web.background import Background
 
 
 class InventorySettings(BaseSettings):
@@ -83,7 +84,7 @@ def create(settings: InventorySettings, telemetry: Telemetry) -> FastAPI:
         {PAID: partial(reserve, desk), **{over: partial(release, desk) for over in OVER}},
         telemetry=telemetry,
     )
-    background = _Background()
+    background = Background()
     relay_metrics = RelayMetrics(telemetry.registry)
     sweeper = _Sweeper(database, clock, telemetry, settings)
 
@@ -142,25 +143,3 @@ class _Sweeper:
                 self._expired.inc(await sweep(self._database, self._clock, batch=self._batch))
             except ScalelabError as error:
                 self._log.warning("sweep_failed", code=error.stable_code, error=error.message)
-
-
-class _Background:
-    """Tasks that live as long as the application; one that ends early makes it unready."""
-
-    def __init__(self) -> None:
-        self._tasks: list[asyncio.Task[None]] = []
-
-    @asynccontextmanager
-    async def running(self, *work: Coroutine[Any, Any, None]) -> AsyncGenerator[None, None]:
-        self._tasks = [asyncio.create_task(each) for each in work]
-        try:
-            yield
-        finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def ready(self) -> None:
-        """Raises Unavailable if a task has ended."""
-        if any(task.done() for task in self._tasks):
-            raise Unavailable("a background task has ended", code="background_ended")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -27,12 +27,13 @@ from scalelab.clients.http import HttpClient
 from scalelab.clients.migrations import upgrade
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.clock import SystemClock
-from scalelab.errors import NotFound, ScalelabError, Unavailable
+from scalelab.errors import NotFound, ScalelabError
 from scalelab.resilience import BreakerPolicy, Guard, GuardMetrics, RetryPolicy
 from scalelab.security import HttpJwks, TokenVerifier, http_fetch
 from scalelab.telemetry import Log, Telemetry
 from scalelab.web import create_app, problem_responses
 from scalelab.web.auth import require
+from scalelab.web.background import Background
 
 
 class PaymentsSettings(BaseSettings):
@@ -78,17 +79,7 @@ def create(settings: PaymentsSettings, telemetry: Telemetry) -> FastAPI:
         name="payments",
         tracer=telemetry.tracer,
     )
-    http = HttpClient(
-        settings.provider_url,
-        guard=Guard(
-            "provider",
-            timeout_s=settings.provider_deadline_s,
-            breaker=BreakerPolicy(),
-            retry=RetryPolicy(attempts=3),
-            hooks=[GuardMetrics(telemetry.registry)],
-        ),
-        timeout_s=settings.provider_timeout_s,
-    )
+    http = _provider(settings, telemetry)
     desk = Desk(
         database=database,
         provider=ProviderClient(http),
@@ -104,7 +95,7 @@ def create(settings: PaymentsSettings, telemetry: Telemetry) -> FastAPI:
         {PLACED: partial(capture, desk), CANCELLED: partial(give_back, desk)},
         telemetry=telemetry,
     )
-    background = _Background()
+    background = Background()
     relay_metrics = RelayMetrics(telemetry.registry)
 
     @asynccontextmanager
@@ -136,6 +127,20 @@ def create(settings: PaymentsSettings, telemetry: Telemetry) -> FastAPI:
             "background": background.ready,
         },
         title="Payments",
+    )
+
+
+def _provider(settings: PaymentsSettings, telemetry: Telemetry) -> HttpClient:
+    return HttpClient(
+        settings.provider_url,
+        guard=Guard(
+            "provider",
+            timeout_s=settings.provider_deadline_s,
+            breaker=BreakerPolicy(),
+            retry=RetryPolicy(attempts=3),
+            hooks=[GuardMetrics(telemetry.registry)],
+        ),
+        timeout_s=settings.provider_timeout_s,
     )
 
 
@@ -176,25 +181,3 @@ async def _recheck_forever(desk: Desk, every_s: float, log: Log) -> None:
             continue
         if refunded:
             log.warning("late_charges_refunded", count=refunded)
-
-
-class _Background:
-    """Tasks that live as long as the application; one that ends early makes it unready."""
-
-    def __init__(self) -> None:
-        self._tasks: list[asyncio.Task[None]] = []
-
-    @asynccontextmanager
-    async def running(self, *work: Coroutine[Any, Any, None]) -> AsyncGenerator[None, None]:
-        self._tasks = [asyncio.create_task(each) for each in work]
-        try:
-            yield
-        finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def ready(self) -> None:
-        """Raises Unavailable if a task has ended."""
-        if any(task.done() for task in self._tasks):
-            raise Unavailable("a background task has ended", code="background_ended")
