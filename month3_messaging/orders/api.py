@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Response
@@ -86,7 +86,12 @@ def orders_router(api: OrdersApi) -> APIRouter:
     """POST and GET /api/v1/orders, GET /api/v1/orders/{order_id}; tokens of scope `shop`."""
     router = APIRouter(prefix="/api/v1/orders", tags=["orders"])
     user = Depends(require(api.verifier, "shop"))
+    _add_placing(router, api, user)
+    _add_reading(router, api, user)
+    return router
 
+
+def _add_placing(router: APIRouter, api: OrdersApi, user: Any) -> None:
     @router.post(
         "",
         status_code=202,
@@ -103,6 +108,8 @@ def orders_router(api: OrdersApi) -> APIRouter:
             response.headers[TOKEN_HEADER] = placed.token
         return response
 
+
+def _add_reading(router: APIRouter, api: OrdersApi, user: Any) -> None:
     @router.get(
         "",
         responses=problem_responses(401, 403, 422, 503),
@@ -142,8 +149,6 @@ def orders_router(api: OrdersApi) -> APIRouter:
         order, session = await read_own(api.sessions, order_id, principal, token)
         _say_where(response, session)
         return order_out(order)
-
-    return router
 
 
 async def read_own(

@@ -8,7 +8,7 @@ inventory say. Any number of workers may run; per shard one relay and one guard 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +20,13 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from month2_databases.replication import SyncGuard, SyncMetrics
-from month2_databases.sharding import PoolSizes, RouterMetrics, ShardRouter, parse_shards
+from month2_databases.sharding import (
+    PoolSizes,
+    RouterMetrics,
+    ShardRouter,
+    ShardSettings,
+    parse_shards,
+)
 from month3_messaging import inbox
 from month3_messaging.orders import (
     FACTS,
@@ -91,23 +97,7 @@ def create(settings: OrdersWorkerSettings, telemetry: Telemetry) -> FastAPI:
         pools=PoolSizes(primary_max=settings.pool_max, replica_max=1),
         hooks=[RouterMetrics(telemetry.registry)],
     )
-    entered = Counter(
-        "scalelab_orders_entered",
-        "Statuses that orders entered, as applied by this worker.",
-        ["status"],
-        registry=telemetry.registry,
-    )
-
-    def count(status: Status) -> None:
-        entered.labels(status.value).inc()
-
-    effects = SagaEffects(
-        definition=order_saga(settings.payment_time_limit_s),
-        sessions=sessions_of(router),
-        clock=clock,
-        consumer=settings.consumer_group,
-        entered=count,
-    )
+    effects = _effects(router, clock, settings, telemetry)
     consumer = EventConsumer(
         settings.kafka_bootstrap,
         settings.consumer_group,
@@ -115,18 +105,7 @@ def create(settings: OrdersWorkerSettings, telemetry: Telemetry) -> FastAPI:
         dict.fromkeys(FACTS, effects.on_event),
         telemetry=telemetry,
     )
-    sync_metrics = SyncMetrics(telemetry.registry)
-    guards = [
-        SyncGuard(
-            shard.name,
-            settings.admin_dsns[shard.name],
-            [replica.name for replica in shard.replicas],
-            clock=clock,
-            hooks=[sync_metrics],
-        )
-        for shard in shards
-        if shard.replicas and shard.name in settings.admin_dsns
-    ]
+    guards = _guards(shards, clock, settings, telemetry)
     chores = Chores(router, effects, clock, settings, telemetry)
 
     @asynccontextmanager
@@ -146,6 +125,48 @@ def create(settings: OrdersWorkerSettings, telemetry: Telemetry) -> FastAPI:
         readiness={"consumer": consumer.ready, "chores": chores.ready},
         title="Orders worker",
     )
+
+
+def _effects(
+    router: ShardRouter, clock: Clock, settings: OrdersWorkerSettings, telemetry: Telemetry
+) -> SagaEffects:
+    entered = Counter(
+        "scalelab_orders_entered",
+        "Statuses that orders entered, as applied by this worker.",
+        ["status"],
+        registry=telemetry.registry,
+    )
+
+    def count(status: Status) -> None:
+        entered.labels(status.value).inc()
+
+    return SagaEffects(
+        definition=order_saga(settings.payment_time_limit_s),
+        sessions=sessions_of(router),
+        clock=clock,
+        consumer=settings.consumer_group,
+        entered=count,
+    )
+
+
+def _guards(
+    shards: Sequence[ShardSettings],
+    clock: Clock,
+    settings: OrdersWorkerSettings,
+    telemetry: Telemetry,
+) -> list[SyncGuard]:
+    metrics = SyncMetrics(telemetry.registry)
+    return [
+        SyncGuard(
+            shard.name,
+            settings.admin_dsns[shard.name],
+            [replica.name for replica in shard.replicas],
+            clock=clock,
+            hooks=[metrics],
+        )
+        for shard in shards
+        if shard.replicas and shard.name in settings.admin_dsns
+    ]
 
 
 class Chores:
