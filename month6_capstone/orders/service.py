@@ -46,7 +46,8 @@ class OrdersSettings(BaseSettings):
     shards: JSON, see `parse_shards`. pool_max: connections per server. hold_ttl_s: how long stock
     is held for an order that is not paid yet. payment_time_limit_s: after which a pending order is
     cancelled; the worker must be told the same. peer_timeout_s: one attempt at catalog or
-    inventory; peer_deadline_s: all attempts together.
+    inventory, generous because a slow peer on a starved machine is not a dead one; peer_deadline_s:
+    all attempts together, within the 5 s that a client of the shop waits.
     """
 
     model_config = SettingsConfigDict(env_prefix="ORDERS_", frozen=True)
@@ -66,8 +67,8 @@ class OrdersSettings(BaseSettings):
     pool_max: Annotated[int, Field(ge=2)] = 10
     hold_ttl_s: Annotated[float, Field(gt=0)] = 120.0
     payment_time_limit_s: Annotated[float, Field(gt=0)] = 600.0
-    peer_timeout_s: Annotated[float, Field(gt=0)] = 1.0
-    peer_deadline_s: Annotated[float, Field(gt=0)] = 2.5
+    peer_timeout_s: Annotated[float, Field(gt=0)] = 2.0
+    peer_deadline_s: Annotated[float, Field(gt=0)] = 4.5
     streams_per_user: Annotated[int, Field(ge=1)] = 8
     streams_max: Annotated[int, Field(ge=1)] = 2000
     heartbeat_s: Annotated[float, Field(gt=0)] = 15.0
