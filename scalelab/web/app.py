@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 
 from scalelab.clock import Clock, SystemClock
 from scalelab.telemetry import Telemetry
+from scalelab.web.docs_page import docs_routes
 from scalelab.web.health import Readiness, health_routes
 from scalelab.web.lifecycle import Lifecycle
 from scalelab.web.limits import Limits, LimitsMiddleware
@@ -47,7 +48,7 @@ def create_app(
     metrics = RequestMetrics(telemetry.registry, telemetry.service)
     app = FastAPI(
         title=title or telemetry.service,
-        docs_url=None,
+        docs_url=None,  # it would load its script from elsewhere; see docs_page
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_lifespan(lifecycle, metrics, lifespan),
@@ -64,6 +65,7 @@ def create_app(
     install_problem_handlers(app, statuses, telemetry.log)
     probes = Readiness(readiness, clock or SystemClock(), telemetry.log)
     app.router.routes.extend(health_routes(lifecycle, probes, telemetry.registry))
+    app.router.routes.extend(docs_routes())
     for router in routers:
         app.include_router(router)
     document_problems(app)
