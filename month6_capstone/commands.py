@@ -73,10 +73,8 @@ def demo(
     folder = new_run(root, f"{stamp}-seed{seed}")
     _end_like_ctrl_c()
     with _tidy_if_interrupted(folder), held(folder), Watch(options) as watch:
-        watch.hooks.phase(
-            f"a new shop in {folder.relative_to(root)}: takes about half a minute, "
-            "longer when a server must be fetched first"
-        )
+        watch.announce(f"a new shop on real servers, in {folder.relative_to(root)}")
+        watch.announce("takes about half a minute; longer when a server must be fetched first")
         runtime, shop = begin(folder, options, watch.hooks, private=once)
         with runtime:
             outcome = sell_and_judge(shop, options, watch.hooks, since_s=since_s, clock=clock)

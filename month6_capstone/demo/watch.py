@@ -50,6 +50,10 @@ class Watch:
     ) -> None:
         self.rest()
 
+    def announce(self, sentence: str) -> None:
+        """Say what is about to start; the moving line then names who is being waited for."""
+        self._say(sentence)
+
     def rest(self) -> None:
         """Nothing moves any more; what happens to servers is still told, a line each."""
         self._line.stop()

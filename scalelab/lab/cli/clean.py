@@ -13,6 +13,7 @@ import typer
 
 from scalelab.lab.cli.outcome import CommandFailed, emit_json, human_bytes, note, say, show_table
 from scalelab.lab.cli.place import root_of
+from scalelab.lab.cli.runs import open_runs
 
 _WHAT = {
     "runs": "private servers of tests and demos",
@@ -126,6 +127,11 @@ def _refuse_in_use(root: Path) -> None:
     running = [paths.month for paths in running_stacks(root)]
     if running:
         raise CommandFailed(f"A stack is running: {', '.join(running)}. Stop it first: ./lab down")
+    opened = [_shown(root, run) for run in open_runs(root)]
+    if opened:
+        raise CommandFailed(
+            f"Servers run in {', '.join(opened)}; Ctrl-C in their own terminal ends them."
+        )
     users = identity.users_of([root / ".lab", *_elsewhere(root / ".lab")])
     if users:
         named = ", ".join(f"{name} ({pid})" for pid, name in users[:5])

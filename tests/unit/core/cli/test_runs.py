@@ -48,7 +48,7 @@ def test_discard_keeps_what_it_is_told_and_follows_no_link(tmp_path: Path) -> No
     assert (outside / "precious").exists()
 
 
-def test_status_and_down_point_to_an_open_run(
+def test_status_down_and_clean_know_of_an_open_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A demo is no stack; whoever looks for it is told where it is and who ends it."""
@@ -58,6 +58,9 @@ def test_status_and_down_point_to_an_open_run(
             assert run(["--root", str(tmp_path), command]) == Exit.OK
             said = capsys.readouterr().err
             assert f".lab/runs/demo is open (process {os.getpid()})" in said
+        assert run(["--root", str(tmp_path), "clean", "--yes"]) == Exit.FAILED
+        assert "Servers run in .lab/runs/demo; Ctrl-C" in capsys.readouterr().err
+    assert folder.exists()
 
 
 def test_the_logs_of_the_last_run_can_be_asked_for(

@@ -17,6 +17,7 @@ def watched(*, terminal: bool) -> str:
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=100)
     with Watch(DemoOptions(), console) as watch:
+        watch.announce("a new shop")
         watch.hooks.server(Progress("kafka", "starting", 0.0))
         watch.hooks.server(Progress("kafka", "ready", 5.72, "4.1.1"))
         watch.hooks.phase("the [first] order")
@@ -29,6 +30,7 @@ def watched(*, terminal: bool) -> str:
 def test_without_a_terminal_there_are_plain_lines_only() -> None:
     """A log file of CI holds no control characters and no empty lines."""
     assert watched(terminal=False).splitlines() == [
+        "· a new shop",
         "· kafka ready after 5.7 s (4.1.1)",
         "· the [first] order",
         "· orders died: exit code -9",
