@@ -14,10 +14,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 from uuid import uuid4
 
 import httpx
@@ -41,16 +42,35 @@ from tests.e2e.customer import Customer, wait_until
 ANSWER_WITHIN_S = 40.0
 """A client's patience with one request: far above the longest time-out of the front door."""
 THINK_S = 0.15
+RENEW_EVERY_S = 300.0
 CARDS = (*[PAYING_CARD] * 17, *[DECLINED_CARD] * 2, SLOW_CARD)
 
 
 @dataclass(frozen=True, slots=True)
 class Buyer:
-    """Somebody who is signed in, and the shard that their orders live on."""
+    """A seeded customer, by number, and the shard that their orders live on."""
 
+    number: int
     user_id: str
     shard: str
-    token: str
+
+
+class Session:
+    """A customer's token, renewed long before it expires; an old one serves until that works."""
+
+    def __init__(self, shop: Shop, buyer: Buyer) -> None:
+        self._shop = shop
+        self._number = buyer.number
+        self._token = Customer.signed_in(shop, buyer.number).token
+        self._renew_at_s = time.monotonic() + RENEW_EVERY_S
+
+    @property
+    def headers(self) -> dict[str, str]:
+        if time.monotonic() > self._renew_at_s:
+            with suppress(AssertionError, httpx.HTTPError):
+                self._token = Customer.signed_in(self._shop, self._number).token
+                self._renew_at_s = time.monotonic() + RENEW_EVERY_S
+        return {"Authorization": f"Bearer {self._token}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +87,14 @@ class Answer:
     trouble: str = ""
 
 
-def sign_in_all(shop: Shop, count: int) -> list[Buyer]:
-    """The first `count` seeded customers, signed in."""
-    by_slot = even(SHARD_NAMES)
-    buyers: list[Buyer] = []
-    for number, email in enumerate(demo_emails(count)):
-        user_id = demo_user_id(email)
-        shard = by_slot.shard_of(slot_for_key(user_id))
-        buyers.append(Buyer(user_id, shard, Customer.signed_in(shop, number).token))
-    return buyers
+def seeded_buyers(count: int) -> list[Buyer]:
+    """The first `count` seeded customers."""
+    shards = even(SHARD_NAMES)
+    users = [demo_user_id(email) for email in demo_emails(count)]
+    return [
+        Buyer(number, user, shards.shard_of(slot_for_key(user)))
+        for number, user in enumerate(users)
+    ]
 
 
 @dataclass(slots=True)
@@ -98,8 +117,8 @@ class Crowd:
     def __enter__(self) -> Self:
         self._pool = ThreadPoolExecutor(len(self.buyers) + 1, thread_name_prefix="customer")
         self._running = [
-            self._pool.submit(self._shop_on, number, buyer)
-            for number, buyer in enumerate(self.buyers)
+            self._pool.submit(self._shop_on, buyer, Session(self.shop, buyer))
+            for buyer in self.buyers
         ]
         self._running.append(self._pool.submit(self._look_around, self.buyers[0]))
         wait_until("every shard takes orders", lambda: all(map(self.accepted, SHARD_NAMES)))
@@ -140,25 +159,28 @@ class Crowd:
         enough = count() + more
         wait_until(claim, lambda: count() >= enough)
 
-    def _shop_on(self, number: int, buyer: Buyer) -> None:
-        ids = product_ids(self.products)
+    def _shop_on(self, buyer: Buyer, session: Session) -> None:
+        ids, number = product_ids(self.products), buyer.number
         with httpx.Client(timeout=ANSWER_WITHIN_S) as client:
             for turn in itertools.count():
                 if self._closing.wait(THINK_S):
                     return
                 chosen = {ids[(number * 7 + turn * step) % len(ids)] for step in (1, 3)}
                 lines = [{"product_id": one, "quantity": 1 + turn % 2} for one in sorted(chosen)]
-                self._buy(client, buyer, lines, CARDS[(turn * 3 + number) % len(CARDS)])
+                card = CARDS[(turn * 3 + number) % len(CARDS)]
+                body = json.dumps({"lines": lines, "card_token": card}).encode()
+                self._buy(client, buyer, session, body)
 
-    def _buy(
-        self, client: httpx.Client, buyer: Buyer, lines: list[dict[str, Any]], card: str
-    ) -> None:
+    def _buy(self, client: httpx.Client, buyer: Buyer, session: Session, body: bytes) -> None:
         """One order, repeated with its key until it is accepted or refused for good."""
         key = f"crowd-{uuid4()}"
-        body = json.dumps({"lines": lines, "card_token": card}).encode()
         give_up_s = time.monotonic() + 120.0
         for attempt in itertools.count(1):
-            answer = self._ask(client, buyer, key, body)
+            headers = session.headers | {
+                "Content-Type": "application/json",
+                "Idempotency-Key": key,
+            }
+            answer = self._ask(client, buyer.shard, headers, body)
             outcome = _outcome(answer)
             line = Attempt(
                 at=datetime.now(UTC).isoformat(),
@@ -178,17 +200,14 @@ class Crowd:
             assert time.monotonic() < give_up_s, f"the outcome of {key} stays unknown: {answer}"
             time.sleep(min(1.0, float(answer.retry_after or 0.3)))
 
-    def _ask(self, client: httpx.Client, buyer: Buyer, key: str, body: bytes) -> Answer:
-        headers = {
-            "Authorization": f"Bearer {buyer.token}",
-            "Content-Type": "application/json",
-            "Idempotency-Key": key,
-        }
+    def _ask(
+        self, client: httpx.Client, shard: str, headers: dict[str, str], body: bytes
+    ) -> Answer:
         try:
             got = client.post(f"{self.shop.url}/api/v1/orders", content=body, headers=headers)
         except httpx.HTTPError as error:
-            return Answer(True, buyer.shard, None, trouble=repr(error))
-        return _read(got, buyer.shard, order=True)
+            return Answer(True, shard, None, trouble=repr(error))
+        return _read(got, shard, order=True)
 
     def _look_around(self, buyer: Buyer) -> None:
         ids = itertools.cycle(product_ids(self.products))
