@@ -10,11 +10,13 @@ from month1_caching_gateway.caching.events import (
     FencesWaiting,
     FillRefused,
     Hook,
+    LeaseWaited,
     Looked,
     Outcome,
     StoreFailed,
     ignore,
 )
+from month1_caching_gateway.caching.leases import LeasePolicy
 from month1_caching_gateway.caching.metrics import count_events
 from month1_caching_gateway.caching.redis_store import RedisStore
 from month1_caching_gateway.caching.single_flight import SingleFlight
@@ -30,6 +32,8 @@ __all__ = [
     "FillRefused",
     "Hook",
     "Kind",
+    "LeasePolicy",
+    "LeaseWaited",
     "Looked",
     "Outcome",
     "Policy",

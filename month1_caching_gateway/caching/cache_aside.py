@@ -2,6 +2,7 @@
 
 Theory of operation
     read    store → hit, or load (one flight per key in this process) → fill the store.
+            With a LeasePolicy one flight per key over all processes: leases.py.
     write   the caller commits to the source, then calls `bust(key, version)`, which fences the
             store and lets nobody join a load that began before. Versions make the order of
             arrival irrelevant; entries.py has the race and the rule.
@@ -27,6 +28,7 @@ from typing import Generic, TypeVar
 
 from month1_caching_gateway.caching.entries import Entry, Kind, Policy, lifetime_ms
 from month1_caching_gateway.caching.events import EntryUnreadable, Hook, Looked, Outcome, ignore
+from month1_caching_gateway.caching.leases import LeasedLoad, LeasePolicy
 from month1_caching_gateway.caching.redis_store import RedisStore
 from month1_caching_gateway.caching.single_flight import SingleFlight
 from scalelab.errors import CorruptData
@@ -64,7 +66,8 @@ Source = Callable[[Sequence[str]], Awaitable[Mapping[str, Versioned[T]]]]
 class CacheAside(Generic[T]):
     """A cache in front of one kind of row; an async context manager that owns its loads.
 
-    random: spreads lifetimes, nothing else. The store's Redis client belongs to the caller.
+    random: spreads lifetimes and polls. leases: None means every process may load a key.
+    The store's Redis client belongs to the caller.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class CacheAside(Generic[T]):
         *,
         policy: Policy,
         random: Random,
+        leases: LeasePolicy | None = None,
         hook: Hook = ignore,
     ) -> None:
         self._source = source
@@ -83,9 +87,7 @@ class CacheAside(Generic[T]):
         self._policy = policy
         self._random = random
         self._hook = hook
-        self._flights: SingleFlight[T | None] = SingleFlight(
-            self._load, timeout_s=policy.load_timeout_s
-        )
+        self._flights: SingleFlight[T | None] = self._make_flights(leases)
 
     async def __aenter__(self) -> CacheAside[T]:
         await self._flights.__aenter__()
@@ -143,6 +145,23 @@ class CacheAside(Generic[T]):
                 except CorruptData:
                     self._hook(EntryUnreadable(key))
         return answers
+
+    def _make_flights(self, leases: LeasePolicy | None) -> SingleFlight[T | None]:
+        if leases is None:
+            return SingleFlight(self._load, timeout_s=self._policy.load_timeout_s)
+        leased: LeasedLoad[T | None] = LeasedLoad(
+            self._store,
+            leases,
+            fill=self._load,
+            served=self._values,
+            load_timeout_s=self._policy.load_timeout_s,
+            random=self._random,
+            hook=self._hook,
+        )
+        return SingleFlight(leased.load, timeout_s=leased.timeout_s)
+
+    def _values(self, found: Mapping[str, Entry]) -> dict[str, T | None]:
+        return {key: answer.value for key, answer in self._served(found).items()}
 
     async def _load(self, keys: Sequence[str]) -> dict[str, T | None]:
         """Ask the source and fill the store; one flight. The deadline covers both, so a load

@@ -33,7 +33,8 @@ class FillRefused:
 
 @dataclass(frozen=True, slots=True)
 class StoreFailed:
-    """The store was asked and failed. operation: read | put | fence. code: of the error."""
+    """The store was asked and failed. operation: read | put | fence | take_leases | drop_leases.
+    code: of the error."""
 
     operation: str
     code: str
@@ -55,7 +56,17 @@ class EntryUnreadable:
     key: str
 
 
-CacheEvent: TypeAlias = Looked | FillRefused | StoreFailed | FencesWaiting | EntryUnreadable
+@dataclass(frozen=True, slots=True)
+class LeaseWaited:
+    """Another process loads these keys; we wait. gave_up: it took too long, we ask as well."""
+
+    keys: int
+    gave_up: bool = False
+
+
+CacheEvent: TypeAlias = (
+    Looked | FillRefused | StoreFailed | FencesWaiting | EntryUnreadable | LeaseWaited
+)
 
 Hook: TypeAlias = Callable[[CacheEvent], None]
 

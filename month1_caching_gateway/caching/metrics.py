@@ -10,6 +10,7 @@ from month1_caching_gateway.caching.events import (
     FencesWaiting,
     FillRefused,
     Hook,
+    LeaseWaited,
     Looked,
     Outcome,
 )
@@ -23,6 +24,8 @@ def count_events(registry: CollectorRegistry, cache: str) -> Hook:
     cache_store_failures_total{cache,operation}: commands the store did not carry out.
     cache_fences_waiting{cache}, cache_fences_dropped_total{cache}: undelivered invalidations.
     cache_entries_unreadable_total{cache}: entries that were not ours or of an older shape.
+    cache_lease_waits_total{cache,outcome}: keys that another process loaded for us (waited), or
+    did not within the wait (gave_up).
     """
     lookups = Counter("cache_lookups", "Keys looked up.", ["cache", "outcome"], registry=registry)
     refused = Counter("cache_fills_refused", "Stale fills caught.", ["cache"], registry=registry)
@@ -33,6 +36,9 @@ def count_events(registry: CollectorRegistry, cache: str) -> Hook:
     dropped = Counter("cache_fences_dropped", "Fences given up.", ["cache"], registry=registry)
     unreadable = Counter(
         "cache_entries_unreadable", "Unreadable entries.", ["cache"], registry=registry
+    )
+    leases = Counter(
+        "cache_lease_waits", "Keys waited for.", ["cache", "outcome"], registry=registry
     )
     by_outcome = {outcome: lookups.labels(cache, outcome.value) for outcome in Outcome}
 
@@ -47,6 +53,8 @@ def count_events(registry: CollectorRegistry, cache: str) -> Hook:
                 dropped.labels(cache).inc(event.dropped)
             case EntryUnreadable():
                 unreadable.labels(cache).inc()
+            case LeaseWaited():
+                leases.labels(cache, "gave_up" if event.gave_up else "waited").inc(event.keys)
             case _:
                 failures.labels(cache, event.operation).inc()
 

@@ -10,6 +10,8 @@ before anything else is asked once Redis is back. Until then this process does n
 Redis says about that key. If the process dies first, or the limit is passed, only the entry's
 lifetime bounds the staleness.
 
+Leases of keys (leases.py) live beside the entries, under `lease:namespace:`.
+
 Redis in cluster mode is not supported: one script call carries keys of several slots.
 """
 
@@ -73,7 +75,9 @@ class RedisStore:
         self._breaker_policy = breaker
         self._breaker = Breaker()
         self._places = asyncio.Semaphore(parallel)
-        self._put_script = redis.register_script(_read_script())
+        self._lease_prefix = f"lease:{namespace}:"
+        self._put_script = redis.register_script(_read_script("put.lua"))
+        self._drop_script = redis.register_script(_read_script("drop_leases.lua"))
         self._waiting: dict[str, tuple[Entry, int]] = {}
         self._waiting_limit = waiting_limit
         self._is_delivering = False
@@ -114,6 +118,24 @@ class RedisStore:
         if stored is None:
             self._keep_waiting(key, entry, lifetime_ms)
         return stored is not None
+
+    async def take_leases(self, keys: Sequence[str], token: str, ttl_ms: int) -> set[str] | None:
+        """The keys whose lease is now `token`'s, for `ttl_ms`; None: Redis cannot say."""
+        taken = await self._ask("take_leases", lambda: self._run_take(keys, token, ttl_ms))
+        if taken is None:
+            return None
+        return {key for key, outcome in zip(keys, taken, strict=True) if outcome}
+
+    async def drop_leases(self, keys: Sequence[str], token: str) -> None:
+        """Give back what is still `token`'s. If Redis is away the leases lapse by themselves."""
+        names = [self._lease_prefix + key for key in keys]
+        await self._ask("drop_leases", lambda: self._drop_script(keys=names, args=[token]))
+
+    async def _run_take(self, keys: Sequence[str], token: str, ttl_ms: int) -> list[bool | None]:
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.set(self._lease_prefix + key, token, px=ttl_ms, nx=True)
+            return cast("list[bool | None]", await pipeline.execute())
 
     async def _ask(self, operation: str, command: Callable[[], Awaitable[T]]) -> T | None:
         async with self._places:  # first the place: who waited sees what the breaker learnt
@@ -188,5 +210,5 @@ class RedisStore:
             return None
 
 
-def _read_script() -> str:
-    return Path(__file__).with_name("put.lua").read_text(encoding="utf-8")
+def _read_script(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
