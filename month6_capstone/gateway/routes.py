@@ -12,6 +12,17 @@ from urllib.parse import urlsplit
 _BROWSE = {"auth": "none", "rate": "anonymous"}
 _SHOP = {"auth": "user", "scope": "shop", "rate": "customer"}
 
+_SIZES: dict[str, dict[str, int]] = {
+    "orders": {"max_connections": 24, "max_waiting": 48},
+    "status": {"max_connections": 512, "max_waiting": 0},
+}
+"""How many requests a service works on at once, and how many wait for it.
+
+What is over that is told at once to come back (503 `upstream_busy`): a queue longer than a
+customer's patience is work for nobody. Status streams stay open for long, so they have a pool of
+their own and cannot crowd out orders.
+"""
+
 
 def document(
     *, identity_url: str, catalog_url: str, orders_url: str, rates: dict[str, dict[str, float]]
@@ -40,16 +51,24 @@ def document(
         {"template": "/api/v1/orders/{order_id}", "upstream": "orders", **_SHOP},
         {
             "template": "/api/v1/orders/{order_id}/events",
-            "upstream": "orders",
+            "upstream": "status",
             **_SHOP,
             "streaming": True,
             "timeout_s": 3600.0,
         },
     ]
-    upstreams = {"identity": identity_url, "catalog": catalog_url, "orders": orders_url}
+    upstreams = {
+        "identity": identity_url,
+        "catalog": catalog_url,
+        "orders": orders_url,
+        "status": orders_url,
+    }
     return {
         "routes": routes,
-        "upstreams": {name: {"endpoints": [_endpoint(url)]} for name, url in upstreams.items()},
+        "upstreams": {
+            name: {"endpoints": [_endpoint(url)], **_SIZES.get(name, {})}
+            for name, url in upstreams.items()
+        },
         "rates": rates,
     }
 
