@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from month1_caching_gateway.ratelimit.algorithm import TOKEN_BUCKET, RateAlgorithm
 from month1_caching_gateway.ratelimit.memory_store import MemoryStore
 from month1_caching_gateway.ratelimit.token_bucket import Decision, Policy, check_cost
 from scalelab.clock import Clock
@@ -55,7 +56,10 @@ class StoreFailed:
 
 
 class Limiter:
-    """A store with a failure policy. One per process; for one event loop."""
+    """A store with a failure policy. One per process; for one event loop.
+
+    algorithm: of the local share; give the store's own.
+    """
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class Limiter:
         processes: int = 1,
         cooloff_s: float = 1.0,
         on_event: Callable[[StoreFailed], None] | None = None,
+        algorithm: RateAlgorithm = TOKEN_BUCKET,
     ) -> None:
         if processes < 1:
             raise ValueError("processes must be >= 1")
@@ -75,7 +80,7 @@ class Limiter:
         self._processes = processes
         self._cooloff_s = cooloff_s
         self._on_event = on_event
-        self._local = MemoryStore(clock)
+        self._local = MemoryStore(clock, algorithm=algorithm)
         self._ask_again_at_s = float("-inf")
 
     async def check(self, key: str, policy: Policy, *, cost: float = 1.0) -> Decision:

@@ -1,56 +1,19 @@
-"""Token buckets in Redis: one count for all gateways, one script call for all checks of a tick.
-
-Theory of operation
-    The cost of a check is the client's work per call, not the script. So `check` only appends to
-    a list; the first check of an event-loop tick schedules a flush, and the flush sends the whole
-    list as one EVALSHA of at most `max_batch` keys (a long script would hold up every other user of
-    the server). No timer: an idle gateway adds no latency. The script reads the server's own TIME,
-    therefore clocks of gateways never matter.
-
-Guarantees
-    Exact over all processes that share the server: I2 of token_bucket.py. A batch that is not
-    answered within `deadline_s` raises OutcomeUnknown: its tokens may be taken. More than
-    `max_pending` waiting checks raise Unavailable at once.
-
-With Redis Cluster all keys of a batch must be in one slot; give each slot its own store.
-"""
+"""Rate limits in Redis, by any algorithm: one count for all gateways that share the server."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib import resources
-from typing import Protocol, cast
-
 import redis.asyncio as redis_asyncio
-from redis.exceptions import NoScriptError
 
-from month1_caching_gateway.ratelimit.token_bucket import Decision, Policy, check_cost
-from scalelab.clients.redis import map_errors
-from scalelab.errors import OutcomeUnknown, ScalelabError, Unavailable
-
-
-class _ScriptCalls(Protocol):
-    """The two calls we make; redis-py leaves their types open."""
-
-    async def evalsha(self, sha: str, numkeys: int, *keys_and_args: str) -> list[int | bytes]: ...
-    async def script_load(self, script: str) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Check:
-    key: str
-    policy: Policy
-    cost: float
-    answer: asyncio.Future[Decision]
+from month1_caching_gateway.ratelimit.algorithm import TOKEN_BUCKET, Ask, RateAlgorithm
+from month1_caching_gateway.ratelimit.redis_batches import RedisBatches
+from month1_caching_gateway.ratelimit.token_bucket import Decision, Policy
 
 
 class RedisStore:
-    """Buckets under `prefix` in one Redis server. Owned by whoever opened it; `aclose` waits.
+    """Limits under `prefix` in one Redis server. Owned by whoever opened it; `aclose` waits.
 
-    client: its own connection pool of at least `max_batches` connections; not closed here.
+    Token buckets unless told otherwise. Two algorithms under one key need two prefixes: their
+    states differ. client: its own pool of at least `max_batches` connections; not closed here.
     """
 
     def __init__(
@@ -62,107 +25,25 @@ class RedisStore:
         max_batch: int = 256,
         max_batches: int = 4,
         max_pending: int = 8192,
+        algorithm: RateAlgorithm = TOKEN_BUCKET,
     ) -> None:
-        self._client = cast(_ScriptCalls, client)
-        self._prefix = prefix
-        self._deadline_s = deadline_s
-        self._max_batch = max_batch
-        self._max_batches = max_batches
-        self._max_pending = max_pending
-        self._script = (
-            resources.files("month1_caching_gateway.ratelimit")
-            .joinpath("token_bucket.lua")
-            .read_text("utf-8")
+        self._batches = RedisBatches(
+            client,
+            algorithm,
+            prefix=prefix,
+            deadline_s=deadline_s,
+            max_batch=max_batch,
+            max_batches=max_batches,
+            max_pending=max_pending,
         )
-        self._sha: str | None = None
-        self._pending: deque[_Check] = deque()
-        self._flush_is_due = False
-        self._batches: set[asyncio.Task[None]] = set()
 
     async def check(self, key: str, policy: Policy, *, cost: float = 1.0) -> Decision:
-        """Take `cost` tokens of `key` or refuse; waits for this tick's batch.
+        """Take `cost` of `key`'s allowance or refuse; waits for this tick's batch.
 
         Raises InvalidInput, Unavailable (not counted), OutcomeUnknown (perhaps counted).
         """
-        check_cost(cost, policy)
-        if len(self._pending) >= self._max_pending:
-            raise Unavailable("too many rate checks are waiting for Redis")
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Decision] = loop.create_future()
-        self._pending.append(_Check(key, policy, cost, answer))
-        if not self._flush_is_due:
-            self._flush_is_due = True
-            loop.call_soon(self._flush)
-        return await answer
+        return await self._batches.ask(key, Ask(policy, cost))
 
     async def aclose(self) -> None:
         """Wait for the batches under way; each ends by its deadline. Checks not yet sent fail."""
-        for check in self._pending:
-            _fail(check, Unavailable("the rate limiter's store is closed"))
-        self._pending.clear()
-        await asyncio.gather(*self._batches)
-
-    def _flush(self) -> None:
-        self._flush_is_due = False
-        while self._pending and len(self._batches) < self._max_batches:
-            size = min(self._max_batch, len(self._pending))
-            batch = [self._pending.popleft() for _ in range(size)]
-            task = asyncio.get_running_loop().create_task(self._send(batch))
-            self._batches.add(task)
-            task.add_done_callback(self._batch_done)
-
-    def _batch_done(self, task: asyncio.Task[None]) -> None:
-        self._batches.discard(task)
-        if self._pending:
-            self._flush()
-
-    async def _send(self, batch: Sequence[_Check]) -> None:
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                with map_errors():
-                    raw = await self._run_script(batch)
-            for at, check in enumerate(batch):
-                if not check.answer.done():
-                    admitted, remaining, wait_s = raw[3 * at : 3 * at + 3]
-                    check.answer.set_result(
-                        Decision(admitted == 1, float(remaining), float(wait_s))
-                    )
-        except TimeoutError as error:
-            late = OutcomeUnknown(f"Redis did not answer in {self._deadline_s} s")
-            late.__cause__ = error
-            _fail_all(batch, late)
-        except (Unavailable, OutcomeUnknown) as error:
-            _fail_all(batch, error)
-        except ScalelabError as error:
-            refused = Unavailable(f"Redis refused the rate check: {error}")
-            refused.__cause__ = error
-            _fail_all(batch, refused)
-        except BaseException:
-            _fail_all(batch, OutcomeUnknown("the rate check was cancelled after sending"))
-            raise
-
-    async def _run_script(self, batch: Sequence[_Check]) -> list[int | bytes]:
-        keys = [self._prefix + check.key for check in batch]
-        numbers = [
-            repr(float(number))
-            for check in batch
-            for number in (check.policy.capacity, check.policy.rate_per_s, check.cost)
-        ]
-        if self._sha is None:
-            self._sha = await self._client.script_load(self._script)
-        try:
-            return await self._client.evalsha(self._sha, len(keys), *keys, *numbers)
-        except NoScriptError:
-            # The server restarted or its script cache was flushed; nothing was counted yet.
-            self._sha = await self._client.script_load(self._script)
-            return await self._client.evalsha(self._sha, len(keys), *keys, *numbers)
-
-
-def _fail(check: _Check, error: Exception) -> None:
-    if not check.answer.done():
-        check.answer.set_exception(error)
-
-
-def _fail_all(batch: Sequence[_Check], error: Exception) -> None:
-    for check in batch:
-        _fail(check, error)
+        await self._batches.aclose()
