@@ -1,8 +1,8 @@
 """The shop as a whole: time to the first order, memory, checkout at 50 orders/s, commit to topic.
 
 Figures without a peer: each stands beside the limit the project set itself. With fewer than three
-cores the load shares them with the shop, so latencies are upper bounds. Beside the checkout stands
-its control arm: the same shoppers at a tenth of the rate, in the same run.
+cores the load shares them with the shop, so latencies are upper bounds: shown, and judged by
+nobody. Beside the checkout stands its control arm: the same shoppers at a tenth of the rate.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from month6_capstone.stack import Seed, Shop, start_shop
 from month6_capstone.topology import DEMO_PASSWORD, demo_emails
 from scalelab.clock import SystemClock
 from scalelab.lab.course.bench import LimitFigure, Options
+from scalelab.lab.course.machine import usable_cores
 from scalelab.lab.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 USERS = 40
 CHECKOUT_PER_S = 50.0
+ENOUGH_CORES = 3
 _QUIET_TRIES = 240
 
 
@@ -79,10 +81,10 @@ async def _measure(
             await _until_quiet(shop)
             checkout = measured.summary_ms("checkout")
             at = f"checkout (202) at {rate:.0f}/s"
-            figures.append(_limit(f"{at}, p50", name, "ms", checkout["p50"], 75.0))
-            figures.append(_limit(f"{at}, p99", name, "ms", checkout["p99"], 150.0))
+            figures.append(_latency(f"{at}, p50", name, checkout["p50"], 75.0))
+            figures.append(_latency(f"{at}, p99", name, checkout["p99"], 150.0))
     lag = publish_lag_ms(shop.addresses)
-    figures.append(_limit("commit to topic, p95", name, "ms", percentile(lag, 0.95), 100.0))
+    figures.append(_latency("commit to topic, p95", name, percentile(lag, 0.95), 100.0))
     pss = sum(status.pss_bytes or 0 for status in shop.runtime.status()) / MIB
     figures.append(_limit("memory of everything (PSS)", name, "MiB", pss, memory_limit))
     return figures
@@ -117,3 +119,8 @@ async def _until_quiet(shop: Shop) -> None:
 
 def _limit(subject: str, name: str, unit: str, value: float, limit: float) -> LimitFigure:
     return LimitFigure("demo", f"{subject} · {name}", unit, round(value, 1), "at_most", limit)
+
+
+def _latency(subject: str, name: str, value_ms: float, limit_ms: float) -> LimitFigure:
+    judged = limit_ms if usable_cores() >= ENOUGH_CORES else None
+    return LimitFigure("demo", f"{subject} · {name}", "ms", round(value_ms, 1), "at_most", judged)

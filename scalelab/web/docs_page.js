@@ -42,7 +42,7 @@ function example(spec, schema, depth = 0) {
     case "boolean":
       return true;
     case "string":
-      return shape.format ?? "text";
+      return shape.format ?? "text".padEnd(shape.minLength ?? 0, "-text");
     default:
       return null;
   }

@@ -234,7 +234,8 @@ def _show_figures(figures: list[AnyFigure]) -> None:
                 )
             )
         else:
-            limit = f"{sign} {line['limit']:g}"
+            limit = "–" if line["limit"] is None else f"{sign} {line['limit']:g}"
+            verdict = "shown" if line["limit"] is None else verdict
             rows.append((figure.subject, "–", figure.unit, f"{line['value']:.4g}", limit, verdict))
     show_table(["subject", "peer", "unit", "ratio (95 %) or value", "gate", "verdict"], rows)
 

@@ -78,18 +78,24 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class LimitFigure:
-    """One line without a peer: a value in `unit` and the limit it must keep, in the same unit."""
+    """One line without a peer: a value in `unit` and the limit it must keep, in the same unit.
+
+    limit: None for a value that is shown and judged by nobody: a control arm, say, or a latency
+    where the load and its subject share too few cores.
+    """
 
     bench: str
     subject: str
     unit: str
     value: float
     sense: Sense
-    limit: float
+    limit: float | None
 
     @property
     def holds(self) -> bool:
-        """True if the value is on the good side of the limit."""
+        """True if the value is on the good side of the limit, or has none."""
+        if self.limit is None:
+            return True
         return self.value >= self.limit if self.sense == "at_least" else self.value <= self.limit
 
     def document(self) -> dict[str, Any]:
@@ -101,7 +107,7 @@ class LimitFigure:
             "value": self.value,
             "sense": self.sense,
             "limit": self.limit,
-            "holds": self.holds,
+            "holds": None if self.limit is None else self.holds,
         }
 
 
