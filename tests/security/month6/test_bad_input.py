@@ -350,7 +350,7 @@ ACCOUNTS = [
     account("account-taken-in-capitals", 409, "email_taken", NEW | {"email": DEMO_EMAIL.upper()}),
     account("login-wrong", 401, "credentials_wrong", NEW, "login"),
     account("login-nul", 401, "credentials_wrong", NEW | {"password": "\0" * 20}, "login"),
-    account("login-sql", 401, "credentials_wrong", NEW | {"email": "' OR 1=1 --"}, "login"),
+    account("login-sql", 401, "credentials_wrong", NEW | {"password": "' OR 1=1 --"}, "login"),
     account("login-number", 422, "invalid_input", NEW | {"password": 12345678901}, "login"),
     account("login-extra", 422, "invalid_input", NEW | {"scope": "internal"}, "login"),
 ]

@@ -85,8 +85,8 @@ DOORS_OWN = {
 }
 """Refusals that the door makes before a service is asked, which no service describes."""
 
-LOGINS_MAX = 40
-"""More wrong logins from one address would be throttled, and so would everybody else's tests."""
+LOGINS_MAX = 30
+"""More wrong logins from one address would be throttled, and so would those of other tests."""
 
 FOR_SALE = [f"p-{number:04d}" for number in range(10, 36)]
 
