@@ -82,7 +82,12 @@ class Watch:
 
 
 def server_line(event: Progress) -> str:
-    """What a person needs to hear of an event; "" for those that say nothing new."""
+    """What a person needs to hear of an event; "" for those that say nothing new.
+
+    A start that was given up says nothing new: another server's failure or a Ctrl-C was the cause.
+    """
+    if event.detail.endswith("was given up."):
+        return ""
     if event.stage == "ready":
         version = f" ({event.detail})" if event.detail else ""
         return f"{event.name} ready after {event.seconds:.1f} s{version}"

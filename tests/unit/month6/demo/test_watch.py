@@ -50,6 +50,12 @@ def test_stages_that_say_nothing_new_are_silent(stage: str) -> None:
     assert server_line(Progress("redis", stage, 0.1)) == ""  # pyright: ignore[reportArgumentType]
 
 
+def test_a_start_that_was_given_up_does_not_hide_the_cause() -> None:
+    """One server fails, the others follow: only the first is news."""
+    assert server_line(Progress("redis", "failed", 1.0, "The start of redis was given up.")) == ""
+    assert server_line(Progress("kafka", "failed", 1.0, "no space")) == "kafka failed: no space"
+
+
 def test_who_is_waited_for_fits_a_line() -> None:
     """Some names and a count."""
     assert waiting_line([]) == "preparing tables and topics"
