@@ -186,6 +186,7 @@ class Runtime:
                 one.kill()
             self._watcher.join()
             self._spawner.close()
+            self._ports.release()
         if self._private and not self._keep_data and self.root not in self.data.parents:
             remove_data(self.root)
 

@@ -29,6 +29,7 @@ from month3_messaging.orders import (
     Placement,
     PlaceOrder,
     Price,
+    ReadSession,
     SagaEffects,
     Sessions,
     WriteSession,
@@ -127,14 +128,16 @@ class SmallShop:
             async with self.databases[name].transaction() as conn:
                 yield WriteSession(conn, name)
 
-        def unused(*_arguments: object) -> Any:
-            raise AssertionError("nothing here reads from replicas")
+        @asynccontextmanager
+        async def read(slot: int) -> AsyncGenerator[ReadSession]:
+            async with on(slot) as session:
+                yield ReadSession(session.conn, session.shard, "primary")
 
         return Sessions(
             for_order=lambda order_id: on(slot_of(order_id)),
             for_user=lambda user_id: on(slot_for_key(user_id)),
-            read_order=unused,
-            read_user=unused,
+            read_order=lambda order_id, _token: read(slot_of(order_id)),
+            read_user=lambda user_id, _token: read(slot_for_key(user_id)),
         )
 
     async def place(
