@@ -77,40 +77,39 @@ def experiment(
 
 def bench(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="Which; the list if absent.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Which, or a month for all of its; the list if absent.")
+    ] = None,
     as_json: JsonFlag = False,
     seed: SeedOption = 1,
 ) -> None:
-    """List the benches, or run one: ours and a named peer in turns, ratios with their intervals.
+    """List the benches, or run some: ours and a named peer in turns, ratios with their intervals.
 
     Exit code 1 if a gate does not hold. Results go to .lab/bench/NAME.json.
 
-    Examples:  ./lab bench   ·   ./lab bench rings --json
+    Examples:  ./lab bench   ·   ./lab bench gateway --json   ·   ./lab bench month1
     """
-    import random
-
-    from scalelab.lab.course.bench import Options
-    from scalelab.lab.course.discovery import find_benches, load_bench
-    from scalelab.lab.course.machine import describe
+    from scalelab.lab.course.discovery import choose_benches, find_benches
 
     root = root_of(context)
     if name is None:
         benches = find_benches(root)
         if as_json:
-            emit_json({"benches": [{"name": b.name, "summary": b.summary} for b in benches]})
+            rows = [{"name": b.name, "month": b.month, "summary": b.summary} for b in benches]
+            emit_json({"benches": rows})
         else:
             _list_benches(benches)
         return
-    found, run = load_bench(root, name)
-    with _private_runtime(root, "bench") as runtime:
-        generator = random.Random(seed)
-        with contextlib.redirect_stdout(sys.stderr):
-            figures = run(Options(runtime=runtime, generator=generator, note=note))
-    document = {
-        "machine": describe(root) | {"seed": seed},
-        "figures": [figure.document() for figure in figures],
-    }
-    _save(root / ".lab" / "bench" / f"{found.name}.json", document)
+    chosen = choose_benches(root, name)
+    figures: list[AnyFigure] = []
+    document: dict[str, Any] = {}
+    for found in chosen:
+        if len(chosen) > 1:
+            note(f"{found.name}: {found.summary}")
+        figures += _run_bench(root, found, seed=seed)
+        # Saved after each, so that a bench that breaks takes nobody's figures with it.
+        document = _bench_document(root, figures, seed=seed)
+        _save(root / ".lab" / "bench" / f"{name.replace('_', '-')}.json", document)
     if as_json:
         emit_json(document)
     else:
@@ -119,12 +118,33 @@ def bench(
         raise typer.Exit(Exit.FAILED)
 
 
+def _run_bench(root: Path, found: FoundBench, *, seed: int) -> list[AnyFigure]:
+    import random
+
+    from scalelab.lab.course.bench import Options
+    from scalelab.lab.course.discovery import load_bench
+
+    run = load_bench(root, found)
+    with _private_runtime(root, "bench") as runtime, contextlib.redirect_stdout(sys.stderr):
+        return run(Options(runtime=runtime, generator=random.Random(seed), note=note))
+
+
+def _bench_document(root: Path, figures: list[AnyFigure], *, seed: int) -> dict[str, Any]:
+    from scalelab.lab.course.machine import describe
+
+    return {
+        "machine": describe(root) | {"seed": seed},
+        "figures": [figure.document() for figure in figures],
+    }
+
+
 def _list_benches(benches: list[FoundBench]) -> None:
     if not benches:
         note("There is no bench yet.")
         return
-    show_table(["bench", "compares"], [(bench.name, bench.summary) for bench in benches])
-    note("Run one (some minutes): ./lab bench NAME")
+    rows = [(bench.month or "–", bench.name, bench.summary) for bench in benches]
+    show_table(["month", "bench", "compares"], rows)
+    note("Run one (some minutes): ./lab bench NAME, or all of a month: ./lab bench month1")
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 One file each, `bench/<name>.py`, whose docstring's first line says what is compared, and
 
+    MONTH = "month1"        optional: whose code it measures; `./lab bench month1` runs it too
+
     def run(options: Options) -> list[Figure]
 
 The paired method stands in `ratio`; `rounds` drives it. `options.runtime` starts private servers.

@@ -29,11 +29,15 @@ class FoundExperiment:
 
 @dataclass(frozen=True, slots=True)
 class FoundBench:
-    """A bench before it is imported: its name, what its docstring says, its file."""
+    """A bench before it is imported: its name, what its docstring says, its file.
+
+    month: whose code it measures, as its constant `MONTH` says (`month1`); "" for none.
+    """
 
     name: str
     summary: str
     path: Path
+    month: str = ""
 
 
 def find_experiments(
@@ -66,20 +70,37 @@ def find_benches(root: Path) -> list[FoundBench]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body):
             summary = (ast.get_docstring(tree) or "").split("\n", 1)[0]
-            found.append(FoundBench(path.stem.replace("_", "-"), summary, path))
+            name = path.stem.replace("_", "-")
+            found.append(FoundBench(name, summary, path, _month_of(tree)))
     return found
 
 
-def load_bench(root: Path, name: str) -> tuple[FoundBench, RunBench]:
-    """Import one bench. Raises NotFound, with the names that exist."""
+def choose_benches(root: Path, name: str) -> list[FoundBench]:
+    """The bench of that name, or all benches of a month. Raises NotFound, with what exists."""
     benches = find_benches(root)
-    for bench in benches:
-        if bench.name == name.replace("_", "-"):
-            _importable(root)
-            module = importlib.import_module(f"bench.{bench.path.stem}")
-            return bench, cast("RunBench", module.run)
-    names = ", ".join(bench.name for bench in benches) or "none yet"
-    raise NotFound(f"There is no bench {name!r}; there are: {names}.")
+    chosen = [b for b in benches if b.name == name.replace("_", "-")]
+    chosen = chosen or [b for b in benches if b.month == name]
+    if chosen:
+        return chosen
+    names = [*dict.fromkeys(b.month for b in benches if b.month), *(b.name for b in benches)]
+    raise NotFound(f"There is no bench {name!r}; there are: {', '.join(names) or 'none yet'}.")
+
+
+def load_bench(root: Path, bench: FoundBench) -> RunBench:
+    """Import one bench; an ImportError names a peer that is not installed."""
+    _importable(root)
+    return cast("RunBench", importlib.import_module(f"bench.{bench.path.stem}").run)
+
+
+def _month_of(tree: ast.Module) -> str:
+    """The text of `MONTH = "month1"`, or an empty one."""
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="MONTH")], value=ast.Constant(value=str(month))):
+                return month
+            case _:
+                pass
+    return ""
 
 
 def _modules(folder: Path) -> list[Path]:

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from scalelab.errors import InvalidInput, NotFound
-from scalelab.lab.course.discovery import find_benches, find_experiments, load_bench
+from scalelab.lab.course.discovery import (
+    choose_benches,
+    find_benches,
+    find_experiments,
+)
 from scalelab.lab.course.months import find_month, find_months
 
 _NUMBER = itertools.count()
@@ -105,4 +109,16 @@ def test_benches_are_listed_without_import(folder: Path) -> None:
     (found,) = find_benches(folder)
     assert (found.name, found.summary) == ("hash-rings", "Rings against a peer.")
     with pytest.raises(NotFound, match="hash-rings"):
-        load_bench(folder, "other")
+        choose_benches(folder, "other")
+
+
+def test_a_month_names_all_of_its_benches(folder: Path) -> None:
+    """By name one, by month all that say so, by an unknown word none."""
+    bench = folder / "bench"
+    bench.mkdir()
+    for name, month_line in (("one", 'MONTH = "month1"'), ("two", 'MONTH = "month1"'), ("x", "")):
+        (bench / f"{name}.py").write_text(f'"""{name}."""\n{month_line}\ndef run(options): ...\n')
+    assert [b.name for b in choose_benches(folder, "month1")] == ["one", "two"]
+    assert [b.name for b in choose_benches(folder, "x")] == ["x"]
+    with pytest.raises(NotFound, match="month1, one, two, x"):
+        choose_benches(folder, "month2")
