@@ -22,6 +22,7 @@ from scalelab.lab.cli import (
     clean,
     course_commands,
     doctor_command,
+    report_command,
     roadmap_command,
     stack_commands,
 )
@@ -81,6 +82,7 @@ def build_app(root: Path, arguments: list[str], *, with_months: bool) -> typer.T
     app.command("logs", rich_help_panel=_STACKS)(stack_commands.logs)
     app.command("experiment", rich_help_panel=_COURSE)(course_commands.experiment)
     app.command("bench", rich_help_panel=_COURSE)(course_commands.bench)
+    app.command("report", rich_help_panel=_COURSE)(report_command.report)
     app.command(
         "test",
         rich_help_panel=_HOUSE,

@@ -17,6 +17,18 @@ from scalelab.lab.servers import ServerMissing
 
 _NUMBER = itertools.count()
 AddCommands = Callable[[str], str]
+COMMANDS = (
+    "doctor",
+    "up",
+    "down",
+    "status",
+    "logs",
+    "test",
+    "experiment",
+    "bench",
+    "report",
+    "clean",
+)
 
 
 @pytest.fixture
@@ -63,13 +75,11 @@ def test_help_teaches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     text = capsys.readouterr().out
     for word in ("./lab doctor", "./lab demo", "./lab up month6", "Exit codes: 0", "./lab clean"):
         assert word in text
-    for word in ("doctor", "up", "down", "status", "logs", "test", "experiment", "bench", "clean"):
+    for word in COMMANDS:
         assert f"│ {word} " in text
 
 
-@pytest.mark.parametrize(
-    "command", ["doctor", "up", "down", "status", "logs", "test", "experiment", "bench", "clean"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`--help` of a command shows how to call it."""
     assert run([command, "--help"]) == Exit.OK
@@ -205,7 +215,7 @@ def test_sizes_read_well(size: int, text: str) -> None:
     assert human_bytes(size) == text
 
 
-@pytest.mark.parametrize("words", [["status"], ["down"], ["experiment"], ["bench"]])
+@pytest.mark.parametrize("words", [["status"], ["down"], ["experiment"], ["bench"], ["report"]])
 def test_json_is_one_document(
     tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
