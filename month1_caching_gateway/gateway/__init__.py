@@ -5,6 +5,7 @@ from month1_caching_gateway.gateway.gateway import Gateway
 from month1_caching_gateway.gateway.route_config import GatewayConfig, load_config
 from month1_caching_gateway.gateway.routes import Route, RouteTable
 from month1_caching_gateway.gateway.settings import Endpoint, GatewaySettings, Upstream
+from month1_caching_gateway.gateway.snapshot import Rules
 
 __all__ = [
     "Endpoint",
@@ -13,6 +14,7 @@ __all__ = [
     "GatewaySettings",
     "Route",
     "RouteTable",
+    "Rules",
     "Upstream",
     "create_admin",
     "load_config",

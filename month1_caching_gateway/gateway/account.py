@@ -15,8 +15,9 @@ from month1_caching_gateway.gateway.targets import Target, parse_target
 class Account:
     """Opened when a head was read, closed once when the request has ended in any way.
 
-    subject: of the verified caller. sent_s, first_byte_s: instants of the monotonic clock, None
-    while it has not happened. attempts: how often the request was sent to a service.
+    in_force: the snapshot this request began under (S1). subject: of the verified caller.
+    sent_s, first_byte_s: instants of the monotonic clock, None while it has not happened.
+    attempts: how often the request was sent to a service.
     """
 
     __slots__ = (
@@ -31,6 +32,7 @@ class Account:
         "client_ip",
         "first_byte_s",
         "head",
+        "in_force",
         "request_id",
         "route",
         "sent_s",
@@ -41,6 +43,7 @@ class Account:
     def __init__(self, plane: Plane, peer: str, head: RequestHead) -> None:
         self._plane = plane
         self._peer = peer
+        self.in_force = plane.in_force
         self.head = head
         self._began_s = plane.clock.monotonic_s()
         self._at = plane.clock.now()
@@ -70,7 +73,7 @@ class Account:
         if not plane.serves_host(head):
             raise Refused(421, "misdirected_request", "this host is not served here")
         self.target = parse_target(head.target)
-        route = self.route = plane.routes.resolve(head.method, self.target.segments)
+        route = self.route = self.in_force.table.resolve(head.method, self.target.segments)
         if head.length > self.max_body_bytes:
             limit = self.max_body_bytes
             raise Refused(413, "body_too_large", f"the body is larger than {limit} bytes")

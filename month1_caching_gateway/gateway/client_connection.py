@@ -26,6 +26,7 @@ from month1_caching_gateway.gateway.exchange import Exchange
 from month1_caching_gateway.gateway.heads import parse_request_head
 from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.problems import Refused
+from month1_caching_gateway.gateway.snapshot import Snapshot
 
 _NEVER_S = float("inf")
 _EMPTY_LINE = b"\r\n\r\n"
@@ -151,6 +152,11 @@ class ClientConnection(asyncio.Protocol):
     def busy(self) -> bool:
         """A request is being read or answered, or an answer is still being sent."""
         return self._exchange is not None or bool(self._inbox) or self._write_backlog() > 0
+
+    @property
+    def in_force(self) -> Snapshot | None:
+        """What the present request began under; None between requests."""
+        return None if self._exchange is None else self._exchange.account.in_force
 
     def close_if_idle(self) -> None:
         """Drain: a connection between two requests goes. A new one may still bring its first."""

@@ -100,11 +100,12 @@ class Exchange:
         except Refused as refused:
             self._refuse(refused)
             return
-        if self._plane.admission.waits(route):
+        admission = self.account.in_force.admission
+        if admission.waits(route):
             self._task = self._spawn(self._admit(route))
         else:
             try:
-                self._plane.admission.check_without_waiting(route, self._head)
+                admission.check_without_waiting(route, self._head)
             except Refused as refused:
                 self._refuse(refused)
                 return
@@ -210,10 +211,10 @@ class Exchange:
     # The steps.
 
     async def _admit(self, route: Route) -> None:
-        ip = self.account.client_ip
+        ip, admission = self.account.client_ip, self.account.in_force.admission
         try:
             async with asyncio.timeout(self._plane.settings.admission_timeout_s):
-                admitted = await self._plane.admission.check(route, self._head, ip)
+                admitted = await admission.check(route, self._head, ip)
         except TimeoutError:
             late = "whether this request may pass could not be found out in time"
             self._refuse(Refused(503, "admission_timeout", late, retry_after_s=1.0))
@@ -240,7 +241,7 @@ class Exchange:
     def _open(self) -> None:
         self._phase = Phase.OPENING
         route = self._require_route()
-        group = self._group = self._plane.upstreams[route.upstream]
+        group = self._group = self.account.in_force.groups[route.upstream]
         try:
             self._permit = group.admit()
         except ScalelabError as error:

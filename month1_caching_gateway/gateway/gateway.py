@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from random import Random, SystemRandom
 
 from month1_caching_gateway.gateway.admission import Admission, RateLimiter, Verifier
@@ -15,12 +15,13 @@ from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.request_log import RequestLog, Sink
 from month1_caching_gateway.gateway.routes import Route, RouteTable
 from month1_caching_gateway.gateway.settings import GatewaySettings, Upstream
+from month1_caching_gateway.gateway.snapshot import Groups, Rules, Snapshot
 from month1_caching_gateway.gateway.tracing import Tracing
 from month1_caching_gateway.gateway.upstream_breaker import UpstreamBreaker
 from month1_caching_gateway.gateway.upstream_group import UpstreamGroup
 from month1_caching_gateway.ratelimit import Policy
 from scalelab.clock import Clock
-from scalelab.errors import InvalidInput, Unavailable
+from scalelab.errors import Unavailable
 from scalelab.resilience import BreakerChanged, Phase
 from scalelab.telemetry import Log, Telemetry
 
@@ -76,23 +77,17 @@ class Gateway:
         log_sink: Sink | None = None,
         random: Random | None = None,
     ) -> None:
-        table = RouteTable(routes)
-        upstreams = tuple(upstreams)
-        rates = dict(rates or {})
-        _check_names(table, upstreams, rates)
-        groups = _groups(upstreams, settings, telemetry.log, clock)
         chance = random or Random(SystemRandom().getrandbits(128))
         self._settings = settings
         self._clock = clock
+        self._checks = (verifier, limiter)
         self._connections: set[ClientConnection] = set()
-        self._groups = groups
-        metrics = GatewayMetrics(_gauges(groups, self._connections))
+        self._groups = Groups(_maker(settings, telemetry.log, clock))
+        metrics = GatewayMetrics(_gauges(self._groups, self._connections))
         telemetry.registry.register(metrics)
         self._plane = Plane(
             settings=settings,
-            routes=table,
-            upstreams=groups,
-            admission=Admission(verifier, limiter, rates),
+            in_force=self._built(Rules(tuple(routes), tuple(upstreams), dict(rates or {}))),
             tracing=Tracing(telemetry, settings.trace_ratio, chance),
             metrics=metrics,
             request_log=RequestLog(
@@ -117,8 +112,24 @@ class Gateway:
         """Client connections open now."""
         return len(self._connections)
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; returns the bound port. Raises Unavailable (`address_in_use`)."""
+    @property
+    def rules(self) -> Rules:
+        """What new requests begin under."""
+        return self._plane.in_force.rules
+
+    def apply(self, rules: Rules) -> None:
+        """Put `rules` in the place of those in force, for every request that begins from now on.
+
+        Requests that run finish under the rules they began under (S1); services that did not
+        change keep their connections and breakers (S2), removed ones drain (S3). No request fails.
+        """
+        self._plane.in_force = self._built(rules)
+
+    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
+        """Listen; returns the bound port. Raises Unavailable (`address_in_use`).
+
+        reuse_port: share the port with other processes; the kernel spreads new connections.
+        """
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
@@ -126,6 +137,7 @@ class Gateway:
                 host,
                 port,
                 backlog=_BACKLOG,
+                reuse_port=reuse_port or None,
             )
         except OSError as error:
             raise Unavailable(
@@ -150,8 +162,7 @@ class Gateway:
         for connection in tuple(self._connections):
             connection.abort_for_stop()
         await self._end_tasks()
-        for group in self._groups.values():
-            group.close()
+        self._groups.close()
         await asyncio.sleep(0)  # transports report their end on the next turn of the loop
         await self._plane.request_log.flush()
 
@@ -180,37 +191,47 @@ class Gateway:
             now_s = self._clock.monotonic_s()
             for connection in tuple(self._connections):
                 connection.sweep(now_s)
-            for group in self._groups.values():
-                group.sweep(now_s)
+            self._groups.sweep(now_s)
+            self._groups.close_unreachable(self._in_use)
+
+    def _built(self, rules: Rules) -> Snapshot:
+        verifier, limiter = self._checks
+        return Snapshot(
+            rules=rules,
+            table=RouteTable(rules.routes),
+            groups=self._groups.adopt(rules.upstreams),
+            admission=Admission(verifier, limiter, rules.rates),
+        )
+
+    def _in_use(self) -> list[Snapshot]:
+        held = [connection.in_force for connection in self._connections]
+        return [self._plane.in_force, *(one for one in held if one is not None)]
 
 
-def _groups(
-    upstreams: Iterable[Upstream], settings: GatewaySettings, log: Log, clock: Clock
-) -> dict[str, UpstreamGroup]:
+def _maker(
+    settings: GatewaySettings, log: Log, clock: Clock
+) -> Callable[[Upstream], UpstreamGroup]:
     def tell(change: BreakerChanged) -> None:
         log.warning("breaker changed", upstream=change.guard, phase=change.after.value)
 
-    return {
-        one.name: UpstreamGroup(
-            one, settings, clock, UpstreamBreaker(one.name, settings.breaker, clock, tell)
-        )
-        for one in upstreams
-    }
+    def make(one: Upstream) -> UpstreamGroup:
+        breaker = UpstreamBreaker(one.name, settings.breaker, clock, tell)
+        return UpstreamGroup(one, settings, clock, breaker)
+
+    return make
 
 
-def _gauges(
-    groups: Mapping[str, UpstreamGroup], connections: Collection[ClientConnection]
-) -> dict[str, Gauge]:
+def _gauges(groups: Groups, connections: Collection[ClientConnection]) -> dict[str, Gauge]:
     return {
         "gateway_breaker_phase": (
             "0 closed, 1 half-open, 2 open.",
             "upstream",
-            lambda: {name: _PHASES[group.breaker_phase] for name, group in groups.items()},
+            lambda: {name: _PHASES[group.breaker_phase] for name, group in groups.current.items()},
         ),
         "gateway_upstream_connections": (
             "Open, or being opened.",
             "upstream",
-            lambda: {name: float(group.connections) for name, group in groups.items()},
+            lambda: {name: float(group.connections) for name, group in groups.current.items()},
         ),
         "gateway_connections": (
             "Client connections open.",
@@ -218,21 +239,6 @@ def _gauges(
             lambda: {"http": float(len(connections))},
         ),
     }
-
-
-def _check_names(
-    table: RouteTable, upstreams: Iterable[Upstream], rates: Mapping[str, Policy]
-) -> None:
-    known = {upstream.name for upstream in upstreams}
-    for route in table.routes:
-        if route.upstream not in known:
-            raise InvalidInput(f"route {route.name} names no known upstream", field="upstream")
-        if route.rate is None:
-            continue
-        if route.rate not in rates:
-            raise InvalidInput(f"route {route.name} names no known rate policy", field="rate")
-        if not 0 < route.cost <= rates[route.rate].capacity:
-            raise InvalidInput(f"route {route.name} costs more than its policy holds", field="cost")
 
 
 def _standard_output(lines: bytes) -> None:

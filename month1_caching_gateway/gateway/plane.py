@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
 
-from month1_caching_gateway.gateway.admission import Admission
 from month1_caching_gateway.gateway.heads import RequestHead
 from month1_caching_gateway.gateway.metrics import GatewayMetrics
 from month1_caching_gateway.gateway.request_log import RequestLog
-from month1_caching_gateway.gateway.routes import RouteTable
 from month1_caching_gateway.gateway.settings import GatewaySettings
+from month1_caching_gateway.gateway.snapshot import Snapshot
 from month1_caching_gateway.gateway.tracing import Tracing
-from month1_caching_gateway.gateway.upstream_group import UpstreamGroup
 from scalelab.clock import Clock
 from scalelab.telemetry import Log
 
@@ -30,13 +28,12 @@ def _no_tasks() -> set[asyncio.Task[None]]:
 class Plane:
     """Shared by all connections of one gateway; one event loop.
 
+    in_force: the snapshot that the next request begins under; an exchange reads it once.
     draining: answers end their connection, and no new one is wanted.
     """
 
     settings: GatewaySettings
-    routes: RouteTable
-    upstreams: Mapping[str, UpstreamGroup]
-    admission: Admission
+    in_force: Snapshot
     tracing: Tracing
     metrics: GatewayMetrics
     request_log: RequestLog
