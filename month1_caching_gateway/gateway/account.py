@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from month1_caching_gateway.gateway.admission import client_ip
-from month1_caching_gateway.gateway.headers import Forwarding, own_response
-from month1_caching_gateway.gateway.heads import RequestHead
+from month1_caching_gateway.gateway.headers import (
+    Forwarding,
+    client_response_head,
+    own_response,
+)
+from month1_caching_gateway.gateway.heads import Framing, RequestHead, ResponseHead
+from month1_caching_gateway.gateway.interception import OwnAnswer
 from month1_caching_gateway.gateway.plane import Plane
-from month1_caching_gateway.gateway.problems import Refused, problem_body
+from month1_caching_gateway.gateway.problems import Header, Refused, problem_body
 from month1_caching_gateway.gateway.request_log import Record
 from month1_caching_gateway.gateway.routes import Route
 from month1_caching_gateway.gateway.targets import Target, parse_target
@@ -106,6 +111,24 @@ class Account:
             request_id=self.request_id.encode(),
             with_body=self.head.method != "HEAD",
         )
+
+    def own_answer(
+        self, own: OwnAnswer, extra: tuple[Header, ...], *, keep_alive: bool
+    ) -> tuple[bytes, int]:
+        """An answer that no service gave, framed as a service's would be, and its body's size."""
+        body = b"" if self.head.method == "HEAD" or own.status in (204, 304) else own.body
+        length = (b"content-length", b"%d" % len(own.body))
+        headers = [*own.headers, length]
+        head = ResponseHead(own.status, headers, Framing.LENGTH, len(own.body), keep_alive, b"")
+        wire = client_response_head(
+            head,
+            framing=Framing.LENGTH,
+            keep_alive=keep_alive,
+            http10=self.head.http10,
+            request_id=self.request_id.encode(),
+            extra=extra,
+        )
+        return wire + body, len(body)
 
     def close(self, status: int, code: str) -> None:
         """Count it, log it, end its span. code: of the problem, "" for a service's own answer."""

@@ -58,18 +58,20 @@ class Admission:
         self._limiter = limiter
         self._rates = rates
 
-    @staticmethod
-    def waits(route: Route) -> bool:
-        """Whether `check` has anything to do that may wait."""
-        return route.auth != "none" or route.rate is not None
+    def try_now(self, route: Route, head: RequestHead, client_ip: str) -> Admitted | None:
+        """All checks, if none of them has to wait; None: ask `check`. Raises Refused.
 
-    @staticmethod
-    def check_without_waiting(route: Route, head: RequestHead) -> None:
-        """All that is left to check on a route where nothing waits. Raises Refused (400)."""
+        client_ip: whose allowance a stranger's request takes.
+        """
+        if route.auth != "none" or route.rate is not None:
+            return None
+        if not route.idempotency_key_required:
+            return ANONYMOUS
         try:
             check_key(route, head)
         except ScalelabError as error:
             raise refused_by(error) from error
+        return ANONYMOUS
 
     async def check(self, route: Route, head: RequestHead, client_ip: str) -> Admitted:
         """Raises Refused: 401, 403, 400 (key), 429, or 503 when a check cannot be made."""

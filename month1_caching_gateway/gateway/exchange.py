@@ -29,16 +29,16 @@ from month1_caching_gateway.gateway.bodies import LAST_CHUNK, chunk
 from month1_caching_gateway.gateway.client_side import ClientSide
 from month1_caching_gateway.gateway.headers import client_response_head, upstream_request_head
 from month1_caching_gateway.gateway.heads import Framing, RequestHead, ResponseHead
+from month1_caching_gateway.gateway.interception import OwnAnswer, Tap
 from month1_caching_gateway.gateway.phase import Phase
 from month1_caching_gateway.gateway.plane import Plane
-from month1_caching_gateway.gateway.problems import Refused, refused_by
+from month1_caching_gateway.gateway.problems import Header, Refused
 from month1_caching_gateway.gateway.routes import Route
-from month1_caching_gateway.gateway.upstream_breaker import Permit, health_of
+from month1_caching_gateway.gateway.sending import Sending
+from month1_caching_gateway.gateway.upstream_breaker import health_of
 from month1_caching_gateway.gateway.upstream_connection import UpstreamConnection
-from month1_caching_gateway.gateway.upstream_group import UpstreamGroup
-from scalelab.errors import InvariantBroken, ScalelabError
+from scalelab.errors import InvariantBroken
 
-_IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NEVER_S = float("inf")
 CLIENT_GONE = 499
@@ -54,12 +54,12 @@ class Exchange:
         "_body",
         "_client",
         "_connection",
-        "_group",
         "_head",
         "_keep_alive",
-        "_permit",
         "_phase",
         "_plane",
+        "_sending",
+        "_tap",
         "_task",
         "_upstream_full",
         "account",
@@ -73,9 +73,9 @@ class Exchange:
         self.account = Account(plane, client.peer, head)
         self._phase = Phase.ADMITTING
         self.deadline_s = _NEVER_S
-        self._group: UpstreamGroup | None = None
-        self._permit: Permit | None = None
+        self._sending = Sending(plane, self, self._spawn)
         self._admitted = ANONYMOUS
+        self._tap: Tap | None = None
         self._task: asyncio.Task[None] | None = None
         self._connection: UpstreamConnection | None = None
         self._upstream_full = False
@@ -97,19 +97,15 @@ class Exchange:
         """Decide what can be decided at once, and go as far as possible."""
         try:
             route = self.account.resolve()
+            admission = self.account.in_force.admission
+            admitted = admission.try_now(route, self._head, self.account.client_ip)
         except Refused as refused:
             self._refuse(refused)
             return
-        admission = self.account.in_force.admission
-        if admission.waits(route):
+        if admitted is None:
             self._task = self._spawn(self._admit(route))
         else:
-            try:
-                admission.check_without_waiting(route, self._head)
-            except Refused as refused:
-                self._refuse(refused)
-                return
-            self._proceed(ANONYMOUS)
+            self._proceed(admitted)
 
     def on_body(self, pieces: list[bytes], *, ended: bool) -> None:
         """The next payload of the request."""
@@ -161,7 +157,7 @@ class Exchange:
 
     def on_deadline(self) -> None:
         """The upstream was silent, or did not read, for longer than the route allows."""
-        self._report(ok=False)
+        self._sending.report(ok=False)
         self._drop_upstream()
         if self._answer is not None:
             self._break_off("upstream_timeout")
@@ -175,6 +171,10 @@ class Exchange:
         if head is not None:
             out.append(self._answer_head(head))
         self.account.bytes_out += sum(map(len, pieces))
+        if self._tap is not None:
+            self._tap.on_body(pieces, ended=ended)
+            if ended:
+                self._tap = None
         if self._answer_framing is Framing.CHUNKED:
             out.extend(chunk(piece) for piece in pieces)
             if ended:
@@ -190,16 +190,16 @@ class Exchange:
 
     def on_upstream_lost(self, refused: Refused) -> None:
         connection, self._connection = self._connection, None
+        held = self._head.framing is Framing.NONE or bool(self._body)
         if self._answer is not None:
-            self._report(ok=False)
+            self._sending.report(ok=False)
             self._break_off(refused.code)
-        elif connection is not None and self._may_resend(connection):
-            self._plane.metrics.event("retry_after_lost_idle_connection")
+        elif connection is not None and self._sending.may_resend(connection, self._head, held=held):
             self.deadline_s = _NEVER_S
             self._phase = Phase.OPENING
-            self._task = self._spawn(self._connect(fresh=True))
+            self._sending.resend()
         else:
-            self._report(ok=False)
+            self._sending.report(ok=False)
             self._refuse(refused)
 
     def on_upstream_writable(self, *, writable: bool) -> None:
@@ -207,6 +207,32 @@ class Exchange:
         if self._phase is Phase.SENDING:
             self.deadline_s = _NEVER_S if writable else self._soon()
         self._client.mind_body()
+
+    # What `sending` calls.
+
+    def on_connection(self, connection: UpstreamConnection) -> None:
+        head, account = self._head, self.account
+        if account.target is None:
+            return
+        self._connection = connection
+        account.attempts = self._sending.attempts
+        account.sent_s = self._plane.clock.monotonic_s()
+        request = upstream_request_head(
+            head, account.target.wire(), connection.authority, account.forwarding()
+        )
+        if self._body:
+            request += b"".join(self._body)
+        whole = self._client.body_is_read
+        self._phase = Phase.ANSWERING if whole else Phase.SENDING
+        self._upstream_full = False
+        connection.ask(self, request, to_head_request=head.method == "HEAD")
+        if whole:
+            self.deadline_s = self._soon()
+        else:
+            self._client.mind_body()
+
+    def on_unsent(self, refused: Refused) -> None:
+        self._refuse(refused)
 
     # The steps.
 
@@ -239,57 +265,37 @@ class Exchange:
             self._open()
 
     def _open(self) -> None:
+        """Admitted, and as much of the body is here as must be: ask the service, or who knows."""
         self._phase = Phase.OPENING
-        route = self._require_route()
-        group = self._group = self.account.in_force.groups[route.upstream]
-        try:
-            self._permit = group.admit()
-        except ScalelabError as error:
-            self._refuse(refused_by(error))
+        if self._plane.interceptor is not None and not self._intercept():
             return
-        connection = group.take_idle()
-        if connection is not None:
-            self._send(connection)
-        else:
-            self._task = self._spawn(self._connect(fresh=False))
+        self._sending.open(self.account.in_force.groups[self._require_route().upstream])
 
-    async def _connect(self, *, fresh: bool) -> None:
-        group = self._group
-        if group is None:
-            return
+    def _intercept(self) -> bool:
+        """False if the request is answered without the service."""
+        interceptor, account = self._plane.interceptor, self.account
+        if interceptor is None or account.target is None or account.route is None:
+            return True
         try:
-            connection = await group.acquire(fresh=fresh)
-        except ScalelabError as error:
-            self._report(ok=None if error.stable_code == "upstream_busy" else False)
-            self._refuse(refused_by(error))
-        else:
-            self._send(connection)
-
-    def _send(self, connection: UpstreamConnection) -> None:
-        head, account = self._head, self.account
-        if account.target is None:
-            return
-        self._connection = connection
-        account.attempts += 1
-        account.sent_s = self._plane.clock.monotonic_s()
-        request = upstream_request_head(
-            head, account.target.wire(), connection.authority, account.forwarding()
-        )
-        if self._body:
-            request += b"".join(self._body)
-        whole = self._client.body_is_read
-        self._phase = Phase.ANSWERING if whole else Phase.SENDING
-        self._upstream_full = False
-        connection.ask(self, request, to_head_request=head.method == "HEAD")
-        if whole:
-            self._expect_answer()
-        else:
-            self._client.mind_body()
+            found = interceptor.before_forward(
+                account.route, self._head, account.target, self._admitted
+            )
+        except Refused as refused:
+            self._refuse(refused)
+            return False
+        if isinstance(found, OwnAnswer):
+            self._answer_ourselves(found)
+            return False
+        self._tap = found
+        return True
 
     def _answer_head(self, head: ResponseHead) -> bytes:
         self._answer = head
         self.account.first_byte_s = self._plane.clock.monotonic_s()
-        self._report(ok=health_of(head))
+        self._sending.report(ok=health_of(head))
+        extra: tuple[Header, ...] = self._admitted.headers
+        if self._tap is not None:
+            extra = (*extra, *self._tap.on_head(head))
         http10 = self._head.http10
         framing = head.framing
         if framing in (Framing.CHUNKED, Framing.CLOSE):
@@ -310,7 +316,7 @@ class Exchange:
             keep_alive=self._keep_alive,
             http10=http10,
             request_id=self.account.request_id.encode(),
-            extra=self._admitted.headers,
+            extra=extra,
         )
 
     def _answered(self) -> None:
@@ -324,24 +330,25 @@ class Exchange:
         self._finish(answer.status if answer else 0, "")
         self._client.answered(keep_alive=self._keep_alive)
 
-    def _may_resend(self, connection: UpstreamConnection) -> bool:
-        """E3. A body that was streamed is gone, so only requests held whole qualify."""
-        head = self._head
-        held = head.framing is Framing.NONE or bool(self._body)
-        repeatable = head.method in _IDEMPOTENT or b"idempotency-key" in head.named
-        untouched = not connection.fresh and not connection.answered_any_byte
-        return held and repeatable and untouched and self.account.attempts == 1
-
     def _refuse(self, refused: Refused) -> None:
         """Answer by ourselves. The connection lives on if the request's end is known."""
         if self._phase is Phase.DONE:
             return
-        self._report(ok=None)
         whole = self._client.skip_body()
         keep = self._head.keep_alive and whole and not refused.close and not self._plane.draining
         answer = self.account.refusal(refused, keep_alive=keep)
         self._finish(refused.status, refused.code)
         self._client.write(answer)
+        self._client.answered(keep_alive=keep)
+
+    def _answer_ourselves(self, own: OwnAnswer) -> None:
+        """Somebody here knew the answer."""
+        whole = self._client.skip_body()
+        keep = self._head.keep_alive and whole and not self._plane.draining
+        wire, body_bytes = self.account.own_answer(own, self._admitted.headers, keep_alive=keep)
+        self.account.bytes_out += body_bytes
+        self._finish(own.status, "")
+        self._client.write(wire)
         self._client.answered(keep_alive=keep)
 
     def _break_off(self, code: str) -> None:
@@ -353,25 +360,17 @@ class Exchange:
     def _drop_upstream(self) -> None:
         if self._task is not None:
             self._task.cancel()
+        self._sending.cancel()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abort()
 
-    def _report(self, *, ok: bool | None) -> None:
-        """Tell the breaker, once. None: the call says nothing about the service's health."""
-        permit, self._permit = self._permit, None
-        if permit is not None:
-            permit.report(ok=ok)
-
     def _soon(self) -> float:
         return self._plane.clock.monotonic_s() + self._require_route().timeout_s
 
-    def _expect_answer(self) -> None:
-        self.deadline_s = self._soon()
-
     def _expect_more(self) -> None:
         if self._phase is not Phase.DONE and not (self._answer and self._require_route().streaming):
-            self._expect_answer()
+            self.deadline_s = self._soon()
 
     def _require_route(self) -> Route:
         if self.account.route is None:
@@ -395,6 +394,8 @@ class Exchange:
 
     def _finish(self, status: int, code: str) -> None:
         self._phase = Phase.DONE
-        self._report(ok=None)
+        self._sending.report(ok=None)
+        if self._tap is not None:
+            self._tap.on_broken()
         self.deadline_s = _NEVER_S
         self.account.close(status, code)

@@ -9,6 +9,7 @@ from datetime import datetime
 from random import Random
 
 from month1_caching_gateway.gateway.heads import RequestHead
+from month1_caching_gateway.gateway.interception import Interceptor
 from month1_caching_gateway.gateway.metrics import GatewayMetrics
 from month1_caching_gateway.gateway.request_log import RequestLog
 from month1_caching_gateway.gateway.settings import GatewaySettings
@@ -29,6 +30,7 @@ class Plane:
     """Shared by all connections of one gateway; one event loop.
 
     in_force: the snapshot that the next request begins under; an exchange reads it once.
+    interceptor: may answer admitted requests in a service's place (interception.py).
     draining: answers end their connection, and no new one is wanted.
     """
 
@@ -40,6 +42,7 @@ class Plane:
     log: Log
     clock: Clock
     random: Random
+    interceptor: Interceptor | None = None
     draining: bool = False
     tasks: set[asyncio.Task[None]] = field(default_factory=_no_tasks)
     known_hosts: set[bytes] = field(default_factory=set[bytes])
