@@ -5,7 +5,7 @@ from __future__ import annotations
 from month1_caching_gateway.catalog.app import CatalogConfig, create_catalog_app, migrate
 from month1_caching_gateway.catalog.database import DatabaseSettings, Sessions
 from month1_caching_gateway.catalog.product import Draft, Product
-from month1_caching_gateway.catalog.seed import draw, product_id, seed
+from month1_caching_gateway.catalog.seed import draw, fill, product_id, seed
 
 __all__ = [
     "CatalogConfig",
@@ -15,6 +15,7 @@ __all__ = [
     "Sessions",
     "create_catalog_app",
     "draw",
+    "fill",
     "migrate",
     "product_id",
     "seed",

@@ -11,6 +11,7 @@ from random import Random
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from month1_caching_gateway.catalog.database import DatabaseSettings, Sessions
 from month1_caching_gateway.catalog.product import Draft
 
 CURRENCY = "EUR"
@@ -80,3 +81,9 @@ async def seed(session: AsyncSession, count: int, seed: int) -> int:
         },
     )
     return len(inserted.all())
+
+
+async def fill(dsn: str, count: int, number: int) -> int:
+    """`seed` the database behind `dsn` in a transaction of its own; how many products are new."""
+    async with Sessions(DatabaseSettings(dsn)) as sessions, sessions.writing() as session:
+        return await seed(session, count, number)

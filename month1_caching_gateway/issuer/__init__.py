@@ -1,0 +1,8 @@
+"""A token issuer for stacks without an identity service: one key, its public half by HTTP."""
+
+from __future__ import annotations
+
+from month1_caching_gateway.issuer.demo_token import demo_token
+from month1_caching_gateway.issuer.service import IssuerSettings, create
+
+__all__ = ["IssuerSettings", "create", "demo_token"]

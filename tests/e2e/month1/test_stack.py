@@ -1,0 +1,135 @@
+"""The month's stack as a person starts it: every part a process, everything through the doors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from month1_caching_gateway.issuer import demo_token
+from month1_caching_gateway.stack import Stack, start_stack
+from month1_caching_gateway.topology import REPLICAS, TOKEN_AUDIENCE, TOKEN_ISSUER
+from scalelab.clock import SystemClock
+from scalelab.lab.runtime import Runtime
+
+DEADLINE_S = 30.0
+PRODUCTS = 40
+MUG: dict[str, Any] = {
+    "name": "Mug",
+    "description": "Holds tea.",
+    "category": "kitchen",
+    "unit_minor": 1290,
+    "currency": "EUR",
+}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A private stack with a small catalogue."""
+    with Runtime(tmp_path_factory.mktemp("month1"), private=True) as runtime:
+        yield start_stack(runtime, products=PRODUCTS)
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    """A caller of the gateway."""
+    with httpx.Client(base_url=stack.url, timeout=DEADLINE_S) as opened:
+        yield opened
+
+
+def bearer(stack: Stack, subject: str, *scopes: str) -> dict[str, str]:
+    """The header of a token with these scopes."""
+    token = demo_token(
+        stack.addresses.key_file,
+        issuer=TOKEN_ISSUER,
+        audience=TOKEN_AUDIENCE,
+        subject=subject,
+        scopes=scopes,
+        ttl_s=600,
+        clock=SystemClock(),
+    )
+    return {"Authorization": f"Bearer {token}"}
+
+
+def until(claim: Callable[[], bool], what: str) -> None:
+    """Poll until `claim` holds; fail after the deadline."""
+    give_up_s = time.monotonic() + DEADLINE_S
+    while not claim():
+        assert time.monotonic() < give_up_s, what
+        time.sleep(0.05)
+
+
+def test_a_product_is_a_miss_then_a_hit_then_304(client: httpx.Client) -> None:
+    """Three processes share one cache: the second read is a hit, whoever answers it."""
+    first, second = [client.get("/api/v1/products/p-0001") for _ in range(2)]
+    assert [first.status_code, second.status_code] == [200, 200], first.text
+    assert [first.headers["x-cache"], second.headers["x-cache"]] == ["miss", "hit"]
+    again = client.get("/api/v1/products/p-0001", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_edge_passes_reads_on(stack: Stack) -> None:
+    """A reader may come by the edge as well."""
+    if stack.edge_url is None:
+        pytest.skip(f"no edge: {stack.without[0]}")
+    answer = httpx.get(f"{stack.edge_url}/api/v1/products?limit=3", timeout=DEADLINE_S)
+    assert [product["product_id"] for product in answer.json()["products"]] == [
+        "p-0001",
+        "p-0002",
+        "p-0003",
+    ]
+
+
+def test_a_write_needs_the_keeper_and_is_seen_at_once(stack: Stack, client: httpx.Client) -> None:
+    """Nobody, a shopper, the keeper: 401, 403, 201; the next read shows it."""
+    path = f"/api/v1/products/z-{uuid4().hex[:8]}"
+    assert client.get(path).status_code == 404
+    assert client.put(path, json=MUG).status_code == 401
+    shopper = client.put(path, json=MUG, headers=bearer(stack, "eve", "shop"))
+    assert shopper.status_code == 403
+    keeper = client.put(path, json=MUG, headers=bearer(stack, "ann", "admin"))
+    assert keeper.status_code == 201, keeper.text
+    assert client.get(path).json()["unit_minor"] == 1290
+
+
+def test_a_keeper_in_a_hurry_is_told_when_to_come_back(stack: Stack, client: httpx.Client) -> None:
+    """A burst beyond the allowance ends in 429 with Retry-After; another keeper is not affected."""
+    mine, other = bearer(stack, "hasty", "admin"), bearer(stack, "calm", "admin")
+    with ThreadPoolExecutor(8) as pool:
+        sent = pool.map(
+            lambda _: client.put("/api/v1/products/z-hasty", json=MUG, headers=mine), range(60)
+        )
+        answers = list(sent)
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert refused, [answer.status_code for answer in answers]
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    assert client.put("/api/v1/products/z-calm", json=MUG, headers=other).status_code == 201
+
+
+def test_what_is_not_in_the_routes_does_not_exist(client: httpx.Client) -> None:
+    """Internal routes, probes and metrics stay inside."""
+    for path in ("/internal/v1/prices?ids=p-0001", "/metrics", "/health/ready", "/docs"):
+        assert client.get(path).status_code == 404, path
+
+
+def test_a_killed_replica_is_not_noticed_by_readers(stack: Stack, client: httpx.Client) -> None:
+    """SIGKILL one of three: every read is answered while it is away, and it comes back."""
+    victim = REPLICAS[1]
+    cursor = client.get("/api/v1/products", params={"limit": 5}).json()["next_cursor"]
+    stack.runtime.kill(victim)
+    for number in range(30):
+        answer = client.get("/api/v1/products", params={"limit": 5, "cursor": cursor})
+        assert answer.status_code == 200, (number, answer.text)
+        assert answer.json()["products"][0]["product_id"] == "p-0006"
+    until(
+        lambda: any(
+            process.name == victim and process.state == "running"
+            for process in stack.runtime.status()
+        ),
+        f"{victim} comes back",
+    )
