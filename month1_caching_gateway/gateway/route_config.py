@@ -1,25 +1,76 @@
-"""Routes, upstreams and rate policies from a dict or JSON, checked at the edge.
+"""Routes, upstreams and rate policies as a document says them, checked at the edge.
 
 Unknown fields are refused: a misspelt `auth` must not open a door. What the document says in
-several places must agree: every route's upstream and rate policy exists.
+several places must agree: every route's upstream and rate policy exists, and no two routes take
+the same request. Each mistake is a `Fault` with the path to it; config_file.py adds the line.
+
+A section of a route or of an upstream is the frozen dataclass that the gateway works with: it is
+filled from the document, and what its `__post_init__` refuses is a fault like any other.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from month1_caching_gateway.gateway.routes import Route, RouteTable
 from month1_caching_gateway.gateway.settings import Endpoint, Upstream
+from month1_caching_gateway.gateway.snapshot import Rules
 from month1_caching_gateway.ratelimit import Policy
 from scalelab.errors import InvalidInput
 
 _Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_MAX_FAULTS = 20
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One mistake in a document: the way to it from the top, and what is wrong."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{'.'.join(map(str, self.path)) or 'document'}: {self.reason}"
+
+
+class BadConfig(InvalidInput):
+    """The document cannot be put in force. faults: every mistake found, the first twenty."""
+
+    code = "invalid_config"
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        listed = "; ".join(map(str, faults))
+        super().__init__(f"the gateway's configuration is wrong: {listed}")
+        self.faults = faults
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _in_our_words(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return check(value)
+        except InvalidInput as error:
+            raise ValueError(error.message) from error
+
+    def fields(self) -> dict[str, Any]:
+        """The fields by name, as the values they are."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
 
 
 class RouteModel(_Strict):
@@ -28,7 +79,7 @@ class RouteModel(_Strict):
     upstream: str
     template: str | None = None
     prefix: str | None = None
-    methods: Annotated[list[_Method], Field(min_length=1)] = ["GET"]
+    methods: Annotated[frozenset[_Method], Field(min_length=1)] = frozenset({"GET"})
     auth: Literal["none", "user"] = "user"
     scope: str | None = None
     rate: str | None = None
@@ -41,14 +92,13 @@ class RouteModel(_Strict):
 
     def route(self) -> Route:
         """The checked value the gateway works with. Raises InvalidInput."""
-        fields = self.model_dump(exclude={"methods"})
-        return Route(methods=frozenset(self.methods), **fields)
+        return Route(**self.fields())
 
 
 class EndpointModel(_Strict):
     """Where one process of an upstream listens."""
 
-    host: str
+    host: Annotated[str, Field(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -59,6 +109,12 @@ class UpstreamModel(_Strict):
     max_connections: Annotated[int, Field(ge=1)] = 64
     max_waiting: Annotated[int, Field(ge=0)] = 256
 
+    def upstream(self, name: str) -> Upstream:
+        """The checked value the gateway works with. Raises InvalidInput."""
+        fields = self.fields()
+        fields["endpoints"] = tuple(Endpoint(**at.fields()) for at in self.endpoints)
+        return Upstream(name, **fields)
+
 
 class PolicyModel(_Strict):
     """A token bucket: capacity in tokens, rate in tokens per second."""
@@ -68,20 +124,15 @@ class PolicyModel(_Strict):
 
 
 class GatewayConfig(_Strict):
-    """The whole document: routes, upstreams by name, rate policies by name."""
+    """The whole document: routes, upstreams by name, rate policies by name.
+
+    Below `anchors` may stand whatever the document repeats by YAML's aliases; it is not read.
+    """
 
     routes: list[RouteModel]
     upstreams: dict[str, UpstreamModel]
     rates: dict[str, PolicyModel] = {}
-
-    @model_validator(mode="after")
-    def _names_exist(self) -> GatewayConfig:
-        for route in self.routes:
-            if route.upstream not in self.upstreams:
-                raise ValueError(f"route names an unknown upstream {route.upstream!r}")
-            if route.rate is not None and route.rate not in self.rates:
-                raise ValueError(f"route names an unknown rate policy {route.rate!r}")
-        return self
+    anchors: Any = None
 
     def route_table(self) -> RouteTable:
         """Raises InvalidInput for routes that collide."""
@@ -89,30 +140,69 @@ class GatewayConfig(_Strict):
 
     def upstream_list(self) -> tuple[Upstream, ...]:
         """The upstreams as values."""
-        return tuple(
-            Upstream(
-                name=name,
-                endpoints=tuple(Endpoint(at.host, at.port) for at in model.endpoints),
-                max_connections=model.max_connections,
-                max_waiting=model.max_waiting,
-            )
-            for name, model in self.upstreams.items()
-        )
+        return tuple(model.upstream(name) for name, model in self.upstreams.items())
 
     def policies(self) -> dict[str, Policy]:
         """The rate policies as values."""
         return {n: Policy(model.capacity, model.rate_per_s) for n, model in self.rates.items()}
 
+    def rules(self, revision: str = "") -> Rules:
+        """All of it as values, for `Gateway.apply`."""
+        return Rules(
+            self.route_table().routes, self.upstream_list(), self.policies(), revision=revision
+        )
+
 
 def load_config(document: str | bytes | dict[str, object]) -> GatewayConfig:
-    """Check a JSON text or a dict. Raises InvalidInput naming every wrong field."""
+    """Check a JSON text or a dict. Raises BadConfig naming every wrong field."""
     try:
         if isinstance(document, dict):
-            return GatewayConfig.model_validate(document)
-        return GatewayConfig.model_validate_json(document)
+            config = GatewayConfig.model_validate(document)
+        else:
+            config = GatewayConfig.model_validate_json(document)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(str(part) for part in one['loc']) or 'document'}: {one['msg']}"
-            for one in error.errors()
-        )
-        raise InvalidInput(f"the gateway's configuration is wrong: {wrong}") from error
+        found = [Fault(one["loc"], _reason(one["type"], one["msg"])) for one in error.errors()]
+        raise BadConfig(tuple(found[:_MAX_FAULTS])) from error
+    faults = tuple(_disagreements(config))
+    if faults:
+        raise BadConfig(faults[:_MAX_FAULTS])
+    return config
+
+
+def _disagreements(config: GatewayConfig) -> Iterator[Fault]:
+    """What each part alone cannot know."""
+    for name, upstream in config.upstreams.items():
+        try:
+            upstream.upstream(name)
+        except InvalidInput as error:
+            yield Fault(("upstreams", name, error.field or ""), error.message)
+    table = RouteTable(())
+    for index, model in enumerate(config.routes):
+        at: Path = ("routes", index)
+        if model.upstream not in config.upstreams:
+            yield Fault((*at, "upstream"), f"there is no upstream {model.upstream!r}")
+        yield from _rate_faults(config, model, at)
+        try:
+            table.add(model.route())
+        except InvalidInput as error:
+            yield Fault((*at, *([error.field] if error.field else [])), error.message)
+
+
+def _rate_faults(config: GatewayConfig, model: RouteModel, at: Path) -> Iterator[Fault]:
+    if model.rate is None:
+        return
+    policy = config.rates.get(model.rate)
+    if policy is None:
+        yield Fault((*at, "rate"), f"there is no rate policy {model.rate!r}")
+    elif model.cost > policy.capacity:
+        reason = f"costs {model.cost:g}, but {model.rate!r} never holds more than"
+        yield Fault((*at, "cost"), f"{reason} {policy.capacity:g}")
+
+
+def _reason(kind: str, message: str) -> str:
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return "there is no such key"
+    if kind in ("missing", "missing_argument"):
+        return "is missing"
+    text = message.removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]

@@ -89,16 +89,21 @@ class _Node:
 
 
 class RouteTable:
-    """An immutable set of routes. Cost of `resolve`: O(segments), without backtracking in practice.
+    """A set of routes. Cost of `resolve`: O(segments), without backtracking in practice.
 
     Raises InvalidInput if two routes collide (R3).
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self.routes: tuple[Route, ...] = tuple(routes)
+        self._routes: list[Route] = []
         self._root = _Node()
-        for route in self.routes:
-            self._add(route)
+        for route in routes:
+            self.add(route)
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """All of them, in the order they were given."""
+        return tuple(self._routes)
 
     def resolve(self, method: str, segments: Sequence[str]) -> Route:
         """The route of a request. Raises Refused: 404 `unknown_route`, 405 `method_not_allowed`."""
@@ -120,7 +125,8 @@ class RouteTable:
             headers=((b"Allow", names),),
         )
 
-    def _add(self, route: Route) -> None:
+    def add(self, route: Route) -> None:
+        """One route more; only while the table is being built. Raises InvalidInput (R3)."""
         node = self._root
         for segment in _pattern_segments(route):
             if segment.startswith("{") and segment.endswith("}"):
@@ -134,6 +140,7 @@ class RouteTable:
             if any(other.takes(method) for method in route.methods | implied):
                 raise InvalidInput(f"two routes for {route.pattern!r} take the same method")
         siblings.append(route)
+        self._routes.append(route)
 
 
 def _pattern_segments(route: Route) -> list[str]:

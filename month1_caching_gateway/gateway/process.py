@@ -1,0 +1,95 @@
+"""One gateway process: the data plane on `port`, probes and metrics on `admin_port` beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from month1_caching_gateway.gateway.admin import create_admin
+from month1_caching_gateway.gateway.admission import RateLimiter, Verifier
+from month1_caching_gateway.gateway.config_file import load_file
+from month1_caching_gateway.gateway.gateway import Gateway
+from month1_caching_gateway.gateway.process_settings import ProcessSettings
+from month1_caching_gateway.gateway.request_log import Sink
+from month1_caching_gateway.gateway.snapshot import Rules
+from month1_caching_gateway.ratelimit import Limiter, MemoryStore, RedisStore
+from scalelab.clients.redis import connect
+from scalelab.clock import Clock, SystemClock
+from scalelab.errors import InvalidInput, Unauthenticated
+from scalelab.security import HttpJwks, Principal, TokenVerifier, http_fetch
+from scalelab.telemetry import Telemetry
+from scalelab.web import serve
+
+
+class NoTokens:
+    """A verifier that believes nobody: for gateways whose routes are all open."""
+
+    async def verify(self, token: str | None) -> Principal:
+        """Raises Unauthenticated."""
+        raise Unauthenticated("this gateway knows no issuer of tokens", code="token_invalid")
+
+
+def check_tokens(settings: ProcessSettings, rules: Rules) -> None:
+    """Raises InvalidInput if a route demands a user and nobody could be one."""
+    if settings.jwks_url:
+        return
+    for route in rules.routes:
+        if route.auth != "none":
+            raise InvalidInput(
+                f"route {route.name} demands a user, but no jwks_url is set", field="jwks_url"
+            )
+
+
+@asynccontextmanager
+async def opened(
+    settings: ProcessSettings, rules: Rules, telemetry: Telemetry
+) -> AsyncGenerator[Gateway]:
+    """A gateway with its limiter and verifier, not yet listening; drained and closed at the end."""
+    check_tokens(settings, rules)
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        gateway = Gateway(
+            settings.gateway_settings(),
+            rules.routes,
+            rules.upstreams,
+            _verifier(settings, clock),
+            _limiter(settings, clock, stack),
+            telemetry,
+            clock,
+            rates=rules.rates,
+            log_sink=None if settings.request_log else _nowhere,
+        )
+        stack.push_async_callback(gateway.stop)
+        yield gateway
+
+
+async def run_gateway(settings: ProcessSettings, telemetry: Telemetry, stop: asyncio.Event) -> None:
+    """Listen until `stop` is set, then drain. Raises BadFile, InvalidInput, Unavailable."""
+    rules = load_file(settings.config)
+    async with opened(settings, rules, telemetry) as gateway:
+        await gateway.start(settings.host, settings.port)
+        await serve(
+            create_admin(gateway, telemetry),
+            host=settings.admin_host,
+            port=settings.admin_port,
+            stop=stop,
+        )
+
+
+def _verifier(settings: ProcessSettings, clock: Clock) -> Verifier:
+    if not settings.jwks_url:
+        return NoTokens()
+    keys = HttpJwks(settings.jwks_url, http_fetch, clock=clock)
+    return TokenVerifier(keys, settings.token_issuer, settings.token_audience, clock)
+
+
+def _limiter(settings: ProcessSettings, clock: Clock, stack: AsyncExitStack) -> RateLimiter:
+    if not settings.redis_url:
+        return Limiter(MemoryStore(clock), clock)
+    redis = connect(settings.redis_url, client_name="gateway")
+    stack.push_async_callback(redis.aclose)
+    return Limiter(RedisStore(redis), clock)
+
+
+_nowhere: Sink = len
