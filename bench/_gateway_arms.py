@@ -16,6 +16,7 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
+from bench._bare_proxy import BareProxy, BareUpstream
 from month1_caching_gateway.gateway import Endpoint, Gateway, GatewaySettings, Route, Upstream
 from month1_caching_gateway.ratelimit import Limiter, MemoryStore, Policy, RedisStore, Store
 from scalelab.clients.redis import connect
@@ -50,6 +51,14 @@ class _Static(asyncio.Protocol):
 
 async def _upstream(_arguments: argparse.Namespace) -> Served:
     server = await asyncio.get_running_loop().create_server(_Static, "127.0.0.1", 0)
+    return int(server.sockets[0].getsockname()[1]), "none"
+
+
+async def _bare(arguments: argparse.Namespace) -> Served:
+    idle: list[BareUpstream] = []
+    server = await asyncio.get_running_loop().create_server(
+        lambda: BareProxy(arguments.upstream, idle), "127.0.0.1", 0
+    )
     return int(server.sockets[0].getsockname()[1]), "none"
 
 
@@ -103,6 +112,7 @@ async def _gateway(arguments: argparse.Namespace) -> Served:
 
 _ROLES: dict[str, Callable[[argparse.Namespace], Coroutine[object, object, Served]]] = {
     "upstream": _upstream,
+    "bare": _bare,
     "aiohttp": _aiohttp,
     "gateway": _gateway,
     "gateway-full": _gateway,
