@@ -4,37 +4,42 @@ from __future__ import annotations
 
 from month1_caching_gateway.gateway.admission import client_ip
 from month1_caching_gateway.gateway.headers import (
-    Forwarding,
+    Caller,
+    caller,
     client_response_head,
+    first_line,
     own_response,
+    upstream_request_head,
 )
-from month1_caching_gateway.gateway.heads import Framing, RequestHead, ResponseHead
+from month1_caching_gateway.gateway.heads import Framing, Place, RequestHead, ResponseHead
 from month1_caching_gateway.gateway.interception import OwnAnswer
 from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.problems import Header, Refused, problem_body
 from month1_caching_gateway.gateway.request_log import Record
 from month1_caching_gateway.gateway.routes import Route
+from month1_caching_gateway.gateway.stamps import dashed
 from month1_caching_gateway.gateway.targets import Target, parse_target
+from scalelab.errors import InvariantBroken
 
 
 class Account:
     """Opened when a head was read, closed once when the request has ended in any way.
 
     in_force: the snapshot this request began under (S1). subject: of the verified caller.
-    sent_s, first_byte_s: instants of the monotonic clock, None while it has not happened.
+    began_s, sent_s, first_byte_s: instants of the monotonic clock, None while it has not happened.
     attempts: how often the request was sent to a service.
     """
 
     __slots__ = (
-        "_at",
-        "_began_s",
-        "_peer",
+        "_place",
         "_plane",
         "_trace",
+        "_wire_id",
         "attempts",
+        "began_s",
         "bytes_in",
         "bytes_out",
-        "client_ip",
+        "caller",
         "first_byte_s",
         "head",
         "in_force",
@@ -45,17 +50,17 @@ class Account:
         "target",
     )
 
-    def __init__(self, plane: Plane, peer: str, head: RequestHead) -> None:
+    def __init__(self, plane: Plane, who: Caller | None, peer: str, head: RequestHead) -> None:
         self._plane = plane
-        self._peer = peer
         self.in_force = plane.in_force
         self.head = head
-        self._began_s = plane.clock.monotonic_s()
-        self._at = plane.clock.now()
-        self.request_id = plane.new_request_id(self._at)
-        self._trace = plane.tracing.begin(head.named)
-        forwarded_for = head.named.get(b"x-forwarded-for", b"")
-        self.client_ip = client_ip(peer, forwarded_for, plane.settings.trusted_proxies)
+        began_s = self.began_s = plane.clock.monotonic_s()
+        digits = plane.stamps.new_id(began_s)
+        self.request_id = dashed(digits)
+        self._wire_id = self.request_id.encode("ascii")
+        self._trace = plane.tracing.begin(head.named, digits)
+        self.caller = who or caller_behind(plane, peer, head)
+        self._place: Place | None = None
         self.route: Route | None = None
         self.target: Target | None = None
         self.subject = ""
@@ -66,6 +71,11 @@ class Account:
         self.first_byte_s: float | None = None
 
     @property
+    def client_ip(self) -> str:
+        """Of the caller, not of a trusted hop before it."""
+        return self.caller.ip
+
+    @property
     def max_body_bytes(self) -> int:
         """On the wire, framing included: the route's limit, or the gateway's."""
         if self.route is not None and self.route.max_body_bytes is not None:
@@ -74,29 +84,50 @@ class Account:
 
     def resolve(self) -> Route:
         """Find target and route. Raises Refused: 421, 400, 404, 405 or 413."""
-        plane, head = self._plane, self.head
-        if not plane.serves_host(head):
+        head, line = self.head, self.head.line
+        if not self._plane.serves_host(head):
             raise Refused(421, "misdirected_request", "this host is not served here")
-        self.target = parse_target(head.target)
-        route = self.route = self.in_force.table.resolve(head.method, self.target.segments)
+        place = line.place
+        if place is None or place.table is not self.in_force.table:
+            target = self.target = parse_target(line.target)
+            table = self.in_force.table
+            route = table.resolve(head.method, target.segments)
+            first = first_line(head.method, target.wire())
+            place = line.place = Place(table, route, target, first)
+        self._place = place
+        self.target = place.target
+        route = self.route = place.route
         if head.length > self.max_body_bytes:
             limit = self.max_body_bytes
             raise Refused(413, "body_too_large", f"the body is larger than {limit} bytes")
         return route
 
-    def forwarding(self) -> Forwarding:
-        """What the service is told of this request."""
-        settings = self._plane.settings
-        proto = settings.forwarded_proto.encode()
-        if self._peer in settings.trusted_proxies:
-            told = self.head.named.get(b"x-forwarded-proto", b"")
-            proto = told if told in (b"http", b"https") else proto
-        return Forwarding(
-            client_ip=self.client_ip.encode(),
-            proto=proto,
-            request_id=self.request_id.encode(),
-            traceparent=self._trace.traceparent,
-            tracestate=self._trace.tracestate,
+    def upstream_head(self, authority: bytes) -> bytes:
+        """The head that goes to the endpoint of that name."""
+        place, trace = self._place, self._trace
+        if place is None:
+            raise InvariantBroken("a request has a target before it is forwarded")
+        return upstream_request_head(
+            place.first_line,
+            authority,
+            self.head.fields,
+            self.caller,
+            self._wire_id,
+            trace.traceparent,
+            trace.tracestate,
+        )
+
+    def answer_head(
+        self, head: ResponseHead, framing: Framing, extra: tuple[Header, ...], *, keep_alive: bool
+    ) -> bytes:
+        """The service's head as the client gets it. framing: how we tell the body's end."""
+        return client_response_head(
+            head,
+            framing=framing,
+            keep_alive=keep_alive,
+            http10=self.head.http10,
+            request_id=self._wire_id,
+            extra=extra,
         )
 
     def refusal(self, refused: Refused, *, keep_alive: bool) -> bytes:
@@ -108,7 +139,7 @@ class Account:
             refused.headers,
             keep_alive=keep_alive,
             http10=self.head.http10,
-            request_id=self.request_id.encode(),
+            request_id=self._wire_id,
             with_body=self.head.method != "HEAD",
         )
 
@@ -120,61 +151,74 @@ class Account:
         length = (b"content-length", b"%d" % len(own.body))
         headers = [*own.headers, length]
         head = ResponseHead(own.status, headers, Framing.LENGTH, len(own.body), keep_alive, b"")
-        wire = client_response_head(
-            head,
-            framing=Framing.LENGTH,
-            keep_alive=keep_alive,
-            http10=self.head.http10,
-            request_id=self.request_id.encode(),
-            extra=extra,
+        return self.answer_head(head, Framing.LENGTH, extra, keep_alive=keep_alive) + body, len(
+            body
         )
-        return wire + body, len(body)
 
     def close(self, status: int, code: str) -> None:
         """Count it, log it, end its span. code: of the problem, "" for a service's own answer."""
-        plane, route = self._plane, self.route
-        total_s = plane.clock.monotonic_s() - self._began_s
-        name = route.name if route else "-"
-        method = self.head.method if route else "-"
+        plane, route, sent_s, first_byte_s = (
+            self._plane,
+            self.route,
+            self.sent_s,
+            self.first_byte_s,
+        )
+        total_s = plane.clock.monotonic_s() - self.began_s
+        name, method = (route.name, self.head.method) if route else ("-", "-")
         plane.metrics.request(name, method, status, total_s)
         upstream_s = wait_s = None
-        if self.sent_s is not None and route is not None:
-            wait_s = self.sent_s - self._began_s
-            if self.first_byte_s is not None:
-                upstream_s = self.first_byte_s - self.sent_s
+        if sent_s is not None and route is not None:
+            wait_s = sent_s - self.began_s
+            if first_byte_s is not None:
+                upstream_s = first_byte_s - sent_s
                 plane.metrics.upstream(route.upstream, upstream_s)
-        self._trace.end(name, method, status)
+        trace = self._trace
+        if trace.span is not None:
+            trace.end(name, method, status)
         plane.request_log.add(
             Record(
-                at=self._at,
-                request_id=self.request_id,
-                trace_id=self._trace.trace_id,
-                method=self.head.method,
-                path=self.target.path if self.target else "",
-                route=name,
-                status=status,
-                code=code,
-                upstream=route.upstream if route and self.attempts else "",
-                subject=self.subject,
-                client=self.client_ip,
-                bytes_in=self.bytes_in,
-                bytes_out=self.bytes_out,
-                attempts=self.attempts,
-                total_s=total_s,
-                upstream_s=upstream_s,
-                wait_s=wait_s,
+                plane.stamps.at_s(self.began_s),
+                self.request_id,
+                trace.trace_id,
+                self.head.method,
+                self.target.path if self.target else "",
+                name,
+                status,
+                code,
+                route.upstream if route and self.attempts else "",
+                self.subject,
+                self.caller.ip,
+                self.bytes_in,
+                self.bytes_out,
+                self.attempts,
+                total_s,
+                upstream_s,
+                wait_s,
             )
         )
 
 
+def caller_behind(plane: Plane, peer: str, head: RequestHead) -> Caller:
+    """The caller of a request that came through a trusted hop."""
+    settings = plane.settings
+    forwarded_for = head.named.get(b"x-forwarded-for", b"")
+    proto = head.named.get(b"x-forwarded-proto", b"")
+    known = plane.callers.get((peer, forwarded_for, proto))
+    if known is None:
+        told = proto if proto in (b"http", b"https") else settings.forwarded_proto.encode()
+        known = caller(client_ip(peer, forwarded_for, settings.trusted_proxies), told)
+        plane.callers.put((peer, forwarded_for, proto), known)
+    return known
+
+
 def refusal_of_nothing(plane: Plane, peer: str, refused: Refused) -> bytes:
     """The answer to bytes that could not be read as a request; they are logged and counted too."""
-    now = plane.clock.now()
-    request_id = plane.new_request_id(now)
+    now_s = plane.clock.monotonic_s()
+    request_id = dashed(plane.stamps.new_id(now_s))
     plane.metrics.request("-", "-", refused.status, 0.0)
     plane.request_log.add(
         Record(
-            at=now,
+            at_s=plane.stamps.at_s(now_s),
             request_id=request_id,
             trace_id="",
             method="-",

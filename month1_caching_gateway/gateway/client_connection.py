@@ -23,7 +23,7 @@ from typing import cast
 from month1_caching_gateway.gateway.account import refusal_of_nothing
 from month1_caching_gateway.gateway.bodies import BadBody, Body, open_body
 from month1_caching_gateway.gateway.exchange import Exchange
-from month1_caching_gateway.gateway.heads import parse_request_head
+from month1_caching_gateway.gateway.headers import Caller, caller
 from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.problems import Refused
 from month1_caching_gateway.gateway.snapshot import Snapshot
@@ -40,6 +40,7 @@ class ClientConnection(asyncio.Protocol):
 
     def __init__(self, plane: Plane, connections: set[ClientConnection]) -> None:
         self.peer = ""
+        self.caller: Caller | None = None
         self._plane = plane
         self._settings = plane.settings
         self._connections = connections
@@ -71,6 +72,8 @@ class ClientConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._settings.buffer_bytes)
         address = self._transport.get_extra_info("peername")
         self.peer = str(address[0]) if address else ""
+        if self.peer not in self._settings.trusted_proxies:
+            self.caller = caller(self.peer, self._settings.forwarded_proto.encode())
         self._read_deadline_s = self._after(self._settings.head_timeout_s)
 
     def data_received(self, data: bytes) -> None:
@@ -202,7 +205,7 @@ class ClientConnection(asyncio.Protocol):
             raw = self._cut_head()
             if raw is None:
                 return False
-            head = parse_request_head(raw, max_headers=self._settings.max_headers)
+            head = self._plane.known_heads.read(raw)
         except Refused as refused:
             self._refuse_unread(refused)
             return False

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from month1_caching_gateway.gateway.headers import Caller
+
 
 class ClientSide(Protocol):
-    """One connection, of which the exchange has the present request and its answer."""
+    """One connection, of which the exchange has the present request and its answer.
+
+    peer: the address at its other end. caller: who that is; None for a trusted hop, which says in
+    every request on whose behalf it comes.
+    """
 
     peer: str
+    caller: Caller | None
 
     @property
     def body_is_read(self) -> bool:

@@ -27,7 +27,6 @@ from month1_caching_gateway.gateway.account import Account
 from month1_caching_gateway.gateway.admission import ANONYMOUS, Admitted
 from month1_caching_gateway.gateway.bodies import LAST_CHUNK, chunk
 from month1_caching_gateway.gateway.client_side import ClientSide
-from month1_caching_gateway.gateway.headers import client_response_head, upstream_request_head
 from month1_caching_gateway.gateway.heads import Framing, RequestHead, ResponseHead
 from month1_caching_gateway.gateway.interception import OwnAnswer, Tap
 from month1_caching_gateway.gateway.phase import Phase
@@ -70,7 +69,7 @@ class Exchange:
         self._plane = plane
         self._client = client
         self._head = head
-        self.account = Account(plane, client.peer, head)
+        self.account = Account(plane, client.caller, client.peer, head)
         self._phase = Phase.ADMITTING
         self.deadline_s = _NEVER_S
         self._sending = Sending(plane, self, self._spawn)
@@ -217,9 +216,7 @@ class Exchange:
         self._connection = connection
         account.attempts = self._sending.attempts
         account.sent_s = self._plane.clock.monotonic_s()
-        request = upstream_request_head(
-            head, account.target.wire(), connection.authority, account.forwarding()
-        )
+        request = account.upstream_head(connection.authority)
         if self._body:
             request += b"".join(self._body)
         whole = self._client.body_is_read
@@ -310,14 +307,7 @@ class Exchange:
         self._answer_framing = framing
         if self._require_route().streaming:
             self.deadline_s = _NEVER_S
-        return client_response_head(
-            head,
-            framing=framing,
-            keep_alive=self._keep_alive,
-            http10=http10,
-            request_id=self.account.request_id.encode(),
-            extra=extra,
-        )
+        return self.account.answer_head(head, framing, extra, keep_alive=self._keep_alive)
 
     def _answered(self) -> None:
         answer, connection = self._answer, self._connection
@@ -386,7 +376,9 @@ class Exchange:
             await work
         except Exception as error:  # noqa: BLE001 - logged with its type, answered as 500
             self._plane.log.error(
-                "request failed", error=repr(error), request_id=self.account.request_id
+                "request failed",
+                error=repr(error),
+                request_id=self.account.request_id,
             )
             self._task = None  # it is the running one
             self._drop_upstream()

@@ -10,12 +10,15 @@ from random import Random, SystemRandom
 
 from month1_caching_gateway.gateway.admission import Admission, RateLimiter, Verifier
 from month1_caching_gateway.gateway.client_connection import ClientConnection
+from month1_caching_gateway.gateway.known_heads import KnownHeads
 from month1_caching_gateway.gateway.metrics import GatewayMetrics, Gauge
 from month1_caching_gateway.gateway.plane import Plane
+from month1_caching_gateway.gateway.recent import Recent
 from month1_caching_gateway.gateway.request_log import RequestLog, Sink
 from month1_caching_gateway.gateway.routes import Route, RouteTable
 from month1_caching_gateway.gateway.settings import GatewaySettings, Upstream
 from month1_caching_gateway.gateway.snapshot import Groups, Rules, Snapshot
+from month1_caching_gateway.gateway.stamps import Stamps
 from month1_caching_gateway.gateway.tracing import Tracing
 from month1_caching_gateway.gateway.upstream_breaker import UpstreamBreaker
 from month1_caching_gateway.gateway.upstream_group import UpstreamGroup
@@ -26,6 +29,7 @@ from scalelab.resilience import BreakerChanged, Phase
 from scalelab.telemetry import Log, Telemetry
 
 _BACKLOG = 2048
+_CALLERS = 4096
 _PHASES = {Phase.CLOSED: 0.0, Phase.HALF_OPEN: 1.0, Phase.OPEN: 2.0}
 _POLL_S = 0.01
 
@@ -97,7 +101,9 @@ class Gateway:
             ),
             log=telemetry.log,
             clock=clock,
-            random=chance,
+            stamps=Stamps(clock, chance),
+            known_heads=KnownHeads(settings.max_headers),
+            callers=Recent(_CALLERS),
         )
         self._server: asyncio.Server | None = None
         self._background: list[asyncio.Task[None]] = []
@@ -189,6 +195,7 @@ class Gateway:
         while True:
             await asyncio.sleep(self._settings.sweep_s)
             now_s = self._clock.monotonic_s()
+            self._plane.sweep(now_s)
             for connection in tuple(self._connections):
                 connection.sweep(now_s)
             self._groups.sweep(now_s)

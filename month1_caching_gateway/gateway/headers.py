@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from month1_caching_gateway.gateway.heads import Framing, RequestHead, ResponseHead
+from month1_caching_gateway.gateway.heads import Fields, Framing, ResponseHead
 from month1_caching_gateway.gateway.problems import Header, reason
 
 _HOP_BY_HOP = frozenset(
@@ -58,14 +58,20 @@ _STATUS_LINES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Forwarding:
-    """What the gateway says of a request: all of it computed, none of it copied from the caller."""
+class Caller:
+    """The caller of a connection, or of a request that a trusted hop passed on.
 
-    client_ip: bytes
-    proto: bytes
-    request_id: bytes
-    traceparent: bytes
-    tracestate: bytes = b""
+    told: the lines a service reads of it, and then the name of the request id's line.
+    """
+
+    ip: str
+    told: bytes
+
+
+def caller(ip: str, proto: bytes) -> Caller:
+    """What services are told of a caller: all of it computed, none of it copied from it."""
+    told = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nx-request-id: " % (ip.encode(), proto)
+    return Caller(ip, told)
 
 
 def _with_named(removed: frozenset[bytes], connection: bytes) -> frozenset[bytes]:
@@ -75,31 +81,54 @@ def _with_named(removed: frozenset[bytes], connection: bytes) -> frozenset[bytes
     return removed.union(token.strip() for token in connection.split(b","))
 
 
+def first_line(method: str, target: bytes) -> bytes:
+    """The beginning of a forwarded request, up to the endpoint's name."""
+    return b"%b %b HTTP/1.1\r\nHost: " % (method.encode("ascii"), target)
+
+
 def upstream_request_head(
-    head: RequestHead, target: bytes, authority: bytes, said: Forwarding
+    first: bytes,
+    authority: bytes,
+    fields: Fields,
+    who: Caller,
+    request_id: bytes,
+    traceparent: bytes,
+    tracestate: bytes = b"",
 ) -> bytes:
-    """The head that goes to a service, ending in the empty line."""
-    removed = _with_named(_FROM_REQUEST, head.connection)
-    parts = [
-        b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method.encode("ascii"), target, authority),
-    ]
-    for name, value in head.headers:
+    """The head that goes to a service, ending in the empty line. first: see `first_line`."""
+    passed_on = fields.passed_on
+    if passed_on is None:
+        passed_on = fields.passed_on = _passed_on(fields)
+    if tracestate:
+        traceparent += b"\r\ntracestate: " + tracestate
+    return b"".join(
+        (
+            first,
+            authority,
+            passed_on,
+            who.told,
+            request_id,
+            b"\r\ntraceparent: ",
+            traceparent,
+            b"\r\n\r\n",
+        )
+    )
+
+
+def _passed_on(fields: Fields) -> bytes:
+    """The lines of a request that a service gets to see, after the CRLF of the line before."""
+    removed = _with_named(_FROM_REQUEST, fields.connection)
+    parts = [b"\r\n"]
+    for name, value in fields.headers:
         if name in removed or name.startswith(_CLAIMS) or b"_" in name:
             continue
         parts.append(b"%b: %b\r\n" % (name, value))
-    if head.framing is Framing.CHUNKED:
+    if fields.framing is Framing.CHUNKED:
         parts.append(b"transfer-encoding: chunked\r\n")
-    elif head.framing is Framing.LENGTH or b"content-length" in head.named:
-        parts.append(b"content-length: %d\r\n" % head.length)
-    parts.append(
-        b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nx-request-id: %b\r\ntraceparent: %b\r\n"
-        % (said.client_ip, said.proto, said.request_id, said.traceparent)
-    )
-    if b"host" in head.named:
-        parts.append(b"x-forwarded-host: %b\r\n" % head.named[b"host"])
-    if said.tracestate:
-        parts.append(b"tracestate: %b\r\n" % said.tracestate)
-    parts.append(b"\r\n")
+    elif fields.framing is Framing.LENGTH or b"content-length" in fields.named:
+        parts.append(b"content-length: %d\r\n" % fields.length)
+    if b"host" in fields.named:
+        parts.append(b"x-forwarded-host: %b\r\n" % fields.named[b"host"])
     return b"".join(parts)
 
 
@@ -113,6 +142,25 @@ def client_response_head(
     extra: Iterable[Header] = (),
 ) -> bytes:
     """The head that goes to the client. framing: how we tell the body's end to this client."""
+    if http10:
+        parts = [_answer_lines(head, framing)]
+    else:
+        passed_on = head.passed_on
+        if passed_on is None:
+            passed_on = head.passed_on = _answer_lines(head, framing)
+        parts = [passed_on]
+    parts.append(request_id)
+    parts.extend(b"\r\n%b: %b" % pair for pair in extra)
+    if not keep_alive:
+        parts.append(b"\r\nConnection: close")
+    elif http10:
+        parts.append(b"\r\nConnection: keep-alive")
+    parts.append(b"\r\n\r\n")
+    return b"".join(parts)
+
+
+def _answer_lines(head: ResponseHead, framing: Framing) -> bytes:
+    """An answer's first line, the lines that pass, and the name of the request id's line."""
     removed = _with_named(_FROM_RESPONSE, head.connection)
     parts = [_status_line(head.status)]
     length: bytes | None = None
@@ -121,14 +169,11 @@ def client_response_head(
             length = value
         elif name not in removed and not name.startswith(b"x-internal-"):
             parts.append(b"%b: %b\r\n" % (name, value))
-    parts.extend(b"%b: %b\r\n" % pair for pair in extra)
     if framing is Framing.CHUNKED:
         parts.append(b"transfer-encoding: chunked\r\n")
     elif framing is not Framing.CLOSE and length is not None and head.status != 204:
         parts.append(b"content-length: %b\r\n" % length)
-    parts.append(b"x-request-id: %b\r\n" % request_id)
-    parts.append(_connection_line(keep_alive=keep_alive, http10=http10))
-    parts.append(b"\r\n")
+    parts.append(b"x-request-id: ")
     return b"".join(parts)
 
 

@@ -24,6 +24,8 @@ from enum import Enum
 import httptools
 
 from month1_caching_gateway.gateway.problems import Header, Refused
+from month1_caching_gateway.gateway.routes import Route, RouteTable
+from month1_caching_gateway.gateway.targets import Target
 
 _HOST = re.compile(
     rb"(?:[A-Za-z0-9](?:[A-Za-z0-9\-.]*[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?\Z"
@@ -44,17 +46,36 @@ class Framing(Enum):
     CLOSE = "close"
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a request line leads under one route table. first_line: of the forwarded request, up
+    to the endpoint's name in `Host: `."""
+
+    table: RouteTable
+    route: Route
+    target: Target
+    first_line: bytes
+
+
 @dataclass(slots=True)
-class RequestHead:
-    """headers: lower-case names, in order. named: the values the gateway itself looks at, by name;
-    several of one name are joined by commas where that is allowed, and refused where it is not.
-    length: of the body in bytes, 0 unless framing is LENGTH. keep_alive: the client's wish.
-    connection: what Connection says, in lower case; empty without that header.
-    """
+class RequestLine:
+    """target: as sent. place: a note of account.py's, for the table it was found in."""
 
     method: str
     target: bytes
     http10: bool
+    place: Place | None = None
+
+
+@dataclass(slots=True)
+class Fields:
+    """A header block. headers: lower-case names, in order. named: the values the gateway itself
+    looks at, by name; several of one name are joined by commas where that is allowed, and refused
+    where it is not. length: of the body in bytes, 0 unless framing is LENGTH. keep_alive: the
+    client's wish. connection: what Connection says, in lower case; empty without that header.
+    passed_on: a note of headers.py's, the lines that go to a service; None until it was made.
+    """
+
     headers: list[Header]
     named: dict[bytes, bytes]
     framing: Framing
@@ -62,6 +83,47 @@ class RequestHead:
     keep_alive: bool
     expects_continue: bool
     connection: bytes
+    passed_on: bytes | None = None
+
+
+class RequestHead:
+    """One request's head. Its two halves may be shared with other requests (known_heads.py)."""
+
+    __slots__ = ("fields", "framing", "keep_alive", "length", "line", "method", "named")
+
+    def __init__(self, line: RequestLine, fields: Fields) -> None:
+        self.line = line
+        self.fields = fields
+        self.method = line.method
+        self.named = fields.named
+        self.framing = fields.framing
+        self.length = fields.length
+        self.keep_alive = fields.keep_alive
+
+    @property
+    def target(self) -> bytes:
+        """As sent."""
+        return self.line.target
+
+    @property
+    def http10(self) -> bool:
+        """HTTP/1.0; anything else is HTTP/1.1."""
+        return self.line.http10
+
+    @property
+    def headers(self) -> list[Header]:
+        """Lower-case names, in order."""
+        return self.fields.headers
+
+    @property
+    def connection(self) -> bytes:
+        """What Connection says, in lower case."""
+        return self.fields.connection
+
+    @property
+    def expects_continue(self) -> bool:
+        """The client waits for a 100 before it sends its body."""
+        return self.fields.expects_continue
 
     @property
     def host(self) -> str:
@@ -75,7 +137,8 @@ class RequestHead:
 class ResponseHead:
     """length: of the body, when framing is LENGTH. keep_alive: may the connection be used again.
 
-    connection: what Connection says, in lower case; empty without that header.
+    connection: what Connection says, in lower case; empty without that header. passed_on: a note of
+    headers.py's, what goes to an HTTP/1.1 client up to the request's id; None until it was made.
     """
 
     status: int
@@ -84,6 +147,7 @@ class ResponseHead:
     length: int
     keep_alive: bool
     connection: bytes
+    passed_on: bytes | None = None
 
 
 class _Reader:
@@ -130,10 +194,8 @@ def parse_request_head(raw: bytes, *, max_headers: int = 100) -> RequestHead:
     framing, length = _request_framing(named, http10=http10)
     if expect not in (b"", b"100-continue"):
         raise Refused(417, "expectation_failed", "only 100-continue can be expected", close=True)
-    return RequestHead(
-        method=method.decode("ascii"),
-        target=reader.url,
-        http10=http10,
+    line = RequestLine(method.decode("ascii"), reader.url, http10)
+    fields = Fields(
         headers=reader.headers,
         named=named,
         framing=framing,
@@ -142,6 +204,7 @@ def parse_request_head(raw: bytes, *, max_headers: int = 100) -> RequestHead:
         expects_continue=bool(expect) and not http10 and framing is not Framing.NONE,
         connection=connection,
     )
+    return RequestHead(line, fields)
 
 
 def parse_response_head(raw: bytes, *, to_head_request: bool) -> ResponseHead:

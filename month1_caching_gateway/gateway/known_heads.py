@@ -79,9 +79,8 @@ class KnownAnswers:
         head = None if to_head_request else self._heads.get(raw)
         if head is None:
             head = parse_response_head(raw, to_head_request=to_head_request)
-            if not to_head_request and len(raw) <= MAX_BYTES and head.status >= 200:
-                if not any(name == b"set-cookie" for name, _ in head.headers):
-                    self._heads.put(raw, head)
+            if not to_head_request and _may_be_kept(raw, head):
+                self._heads.put(raw, head)
         return head
 
     def sweep(self, now_s: float) -> None:
@@ -89,3 +88,8 @@ class KnownAnswers:
         if now_s >= self._turn_at_s:
             self._turn_at_s = now_s + FORGET_S
             self._heads.turn()
+
+
+def _may_be_kept(raw: bytes, head: ResponseHead) -> bool:
+    private = any(name == b"set-cookie" for name, _ in head.headers)
+    return head.status >= 200 and len(raw) <= MAX_BYTES and not private

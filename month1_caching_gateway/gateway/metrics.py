@@ -34,10 +34,6 @@ class _Timings:
         self.buckets = [0] * (len(_BOUNDS_S) + 1)
         self.sum_s = 0.0
 
-    def add(self, seconds: float) -> None:
-        self.buckets[bisect_left(_BOUNDS_S, seconds)] += 1
-        self.sum_s += seconds
-
     def cumulative(self) -> list[tuple[str, float]]:
         return list(zip(_LABELS, accumulate(self.buckets), strict=True))
 
@@ -58,18 +54,23 @@ class GatewayMetrics(Collector):
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """One request has ended."""
         key = (route, method, status)
-        self._requests[key] = self._requests.get(key, 0) + 1
+        if key in self._requests:
+            self._requests[key] += 1
+        else:
+            self._requests[key] = 1
         timings = self._durations.get(route)
         if timings is None:
             timings = self._durations[route] = _Timings()
-        timings.add(seconds)
+        timings.buckets[bisect_left(_BOUNDS_S, seconds)] += 1
+        timings.sum_s += seconds
 
     def upstream(self, name: str, seconds: float) -> None:
         """An upstream's head came, so many seconds after the request was sent."""
         timings = self._upstreams.get(name)
         if timings is None:
             timings = self._upstreams[name] = _Timings()
-        timings.add(seconds)
+        timings.buckets[bisect_left(_BOUNDS_S, seconds)] += 1
+        timings.sum_s += seconds
 
     def event(self, kind: str) -> None:
         """Something rare: a retry, a slow client closed, a refused connection. kind: a constant."""

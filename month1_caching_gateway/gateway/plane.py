@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from datetime import datetime
-from random import Random
 
+from month1_caching_gateway.gateway.headers import Caller
 from month1_caching_gateway.gateway.heads import RequestHead
 from month1_caching_gateway.gateway.interception import Interceptor
+from month1_caching_gateway.gateway.known_heads import KnownHeads
 from month1_caching_gateway.gateway.metrics import GatewayMetrics
+from month1_caching_gateway.gateway.recent import Recent
 from month1_caching_gateway.gateway.request_log import RequestLog
 from month1_caching_gateway.gateway.settings import GatewaySettings
 from month1_caching_gateway.gateway.snapshot import Snapshot
+from month1_caching_gateway.gateway.stamps import Stamps
 from month1_caching_gateway.gateway.tracing import Tracing
 from scalelab.clock import Clock
 from scalelab.telemetry import Log
@@ -31,6 +33,7 @@ class Plane:
 
     in_force: the snapshot that the next request begins under; an exchange reads it once.
     interceptor: may answer admitted requests in a service's place (interception.py).
+    callers: of requests that came through a trusted hop, by hop and what it said.
     draining: answers end their connection, and no new one is wanted.
     """
 
@@ -41,17 +44,13 @@ class Plane:
     request_log: RequestLog
     log: Log
     clock: Clock
-    random: Random
+    stamps: Stamps
+    known_heads: KnownHeads
+    callers: Recent[tuple[str, bytes, bytes], Caller]
     interceptor: Interceptor | None = None
     draining: bool = False
     tasks: set[asyncio.Task[None]] = field(default_factory=_no_tasks)
     known_hosts: set[bytes] = field(default_factory=set[bytes])
-
-    def new_request_id(self, now: datetime) -> str:
-        """A UUIDv7 of `now`: ids of later requests sort later."""
-        head = f"{int(now.timestamp() * 1000):012x}"
-        tail = f"{self.random.getrandbits(72):018x}"
-        return f"{head[:8]}-{head[8:12]}-7{tail[:3]}-8{tail[3:6]}-{tail[6:]}"
 
     def serves_host(self, head: RequestHead) -> bool:
         """Whether the request's Host is one of ours; what was found good is remembered as sent."""
@@ -64,6 +63,11 @@ class Plane:
         if served and len(self.known_hosts) < _MAX_KNOWN_HOSTS:
             self.known_hosts.add(raw)
         return served
+
+    def sweep(self, now_s: float) -> None:
+        """Read the wall clock; forget what was not used lately."""
+        self.stamps.resync()
+        self.known_heads.sweep(now_s)
 
     def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """A task the gateway awaits when it stops."""

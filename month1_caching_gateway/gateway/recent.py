@@ -1,9 +1,9 @@
 """A bounded memory of what was used lately: two generations of a dictionary.
 
-New entries go into the young generation. When it is full, or at every `turn`, it becomes the old one
-and what nobody asked for since the turn before is dropped. An entry that is found in the old
-generation is young again. So a lookup costs one or two dictionary reads, there is no list to keep in
-order, and nothing stays that was not used for two turns.
+New entries go into the young generation. When it is full, or at every `turn`, it becomes the old
+one and what nobody asked for since the turn before is dropped. An entry that is found in the old
+generation is young again. So a lookup costs one or two dictionary reads, there is no list to keep
+in order, and nothing stays that was not used for two turns.
 """
 
 from __future__ import annotations

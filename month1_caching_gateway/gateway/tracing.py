@@ -40,15 +40,15 @@ class Trace:
 
 
 class Tracing:
-    """Begins traces. random: for ids and the coin; seeded in tests."""
+    """Begins traces. random: for the coin; seeded in tests."""
 
     def __init__(self, telemetry: Telemetry, ratio: float, random: Random) -> None:
         self._telemetry = telemetry
         self._ratio = ratio
         self._random = random
 
-    def begin(self, headers: Mapping[bytes, bytes]) -> Trace:
-        """headers: may hold traceparent and tracestate."""
+    def begin(self, headers: Mapping[bytes, bytes], digits: str) -> Trace:
+        """headers: may hold traceparent and tracestate. digits: 32 of them, for a new trace."""
         given = headers.get(b"traceparent")
         parent = None
         tracestate = b""
@@ -58,9 +58,8 @@ class Tracing:
         sampled = parent.trace_flags.sampled if parent else self._random.random() < self._ratio
         if sampled and self._telemetry.recording:
             return self._recorded(parent)
-        ids = f"{self._random.getrandbits(192):048x}"
-        trace_id = f"{parent.trace_id:032x}" if parent else ids[:32]
-        line = f"00-{trace_id}-{ids[32:]}-{'01' if sampled else '00'}".encode("ascii")
+        trace_id = f"{parent.trace_id:032x}" if parent else digits
+        line = f"00-{trace_id}-{digits[16:]}-{'01' if sampled else '00'}".encode("ascii")
         return Trace(trace_id, line, tracestate if parent else b"", None)
 
     def _recorded(self, parent: SpanContext | None) -> Trace:

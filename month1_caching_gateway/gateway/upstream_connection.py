@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from month1_caching_gateway.gateway.bodies import BadBody, Body, open_body
-from month1_caching_gateway.gateway.heads import Framing, ResponseHead, parse_response_head
+from month1_caching_gateway.gateway.heads import Framing, ResponseHead
+from month1_caching_gateway.gateway.known_heads import KnownAnswers
 from month1_caching_gateway.gateway.problems import Refused
 
 
@@ -35,7 +36,8 @@ class UpstreamConnection(asyncio.Protocol):
     """A keep-alive connection, owned by the pool that opened it.
 
     on_lost: told once when the connection has ended. on_free: told when its user is done with it.
-    authority: the Host of this endpoint. fresh: no exchange was completed on it.
+    authority: the Host of this endpoint. fresh: no exchange was completed on it. known: the heads
+    of this endpoint's answers.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class UpstreamConnection(asyncio.Protocol):
         on_lost: Callable[[UpstreamConnection], None],
         on_free: Callable[[UpstreamConnection], None],
         *,
+        known: KnownAnswers,
         max_head_bytes: int,
         buffer_bytes: int,
     ) -> None:
@@ -53,6 +56,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.answered_any_byte = False
         self._on_lost = on_lost
         self._on_free = on_free
+        self._known = known
         self._max_head_bytes = max_head_bytes
         self._buffer_bytes = buffer_bytes
         self._transport: asyncio.Transport | None = None
@@ -123,6 +127,13 @@ class UpstreamConnection(asyncio.Protocol):
             self.abort()  # an answer nobody asked for
             return
         self.answered_any_byte = True
+        if self._head is None and not self._inbox and not self._to_head_request:
+            end = data.find(b"\r\n\r\n") + 4
+            head = self._known.get(data[:end])
+            if head is not None and head.length == len(data) - end and head.length:
+                self._sink, self._head, self.fresh = None, head, False
+                sink.on_answer(head, [data[end:]], ended=True)
+                return
         try:
             head, pieces, ended = self._read(data)
         except Refused as refused:
@@ -193,7 +204,7 @@ class UpstreamConnection(asyncio.Protocol):
             if end < 0:
                 return None
             raw, self._inbox = self._inbox[: end + 4], self._inbox[end + 4 :]
-            head = parse_response_head(raw, to_head_request=self._to_head_request)
+            head = self._known.read(raw, to_head_request=self._to_head_request)
             if head.status == 101:
                 raise Refused(502, "bad_gateway", "the service changed the protocol unasked")
             if head.status >= 200:

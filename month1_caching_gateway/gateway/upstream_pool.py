@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from month1_caching_gateway.gateway.known_heads import KnownAnswers
 from month1_caching_gateway.gateway.settings import Endpoint, GatewaySettings, Upstream
 from month1_caching_gateway.gateway.upstream_connection import UpstreamConnection
 from scalelab.clock import Clock
@@ -34,6 +35,7 @@ class EndpointPool:
         self._max_waiting = upstream.max_waiting
         self._settings = settings
         self._clock = clock
+        self._known = KnownAnswers()
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
         self._opening = 0
@@ -102,6 +104,7 @@ class EndpointPool:
 
     def sweep(self, now_s: float) -> None:
         """Close what was idle for longer than `upstream_idle_s`; the oldest stand first."""
+        self._known.sweep(now_s)
         keep_from_s = now_s - self._settings.upstream_idle_s
         while self._idle and self._idle[0].idle_since_s < keep_from_s:
             self._idle.pop(0).abort()
@@ -143,6 +146,7 @@ class EndpointPool:
             self.endpoint.authority,
             self._on_lost,
             self.release,
+            known=self._known,
             max_head_bytes=self._settings.max_response_head_bytes,
             buffer_bytes=self._settings.buffer_bytes,
         )

@@ -13,7 +13,7 @@ from month1_caching_gateway.gateway.request_log import Record, RequestLog
 
 def record(path: str = "/", subject: str = "u", wait_s: float | None = None) -> Record:
     return Record(
-        at=datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC),
+        at_s=datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC).timestamp(),
         request_id="r",
         trace_id="t",
         method="GET",
