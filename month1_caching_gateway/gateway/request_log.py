@@ -100,9 +100,9 @@ class RequestLog:
     async def flush(self) -> None:
         """Write what is queued now. A sink that fails loses its batch, and is counted."""
         lines: list[str] = []
-        for number in range(len(self._pending)):
+        while self._pending and len(lines) < self._max_pending:
             lines.append(self._pending.popleft().line())
-            if number % _SLICE == _SLICE - 1:
+            if len(lines) % _SLICE == 0:
                 await asyncio.sleep(0)
         if not lines:
             return

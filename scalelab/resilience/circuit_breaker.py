@@ -126,6 +126,19 @@ def answer(
     return counted
 
 
+def succeeded(breaker: Breaker, policy: BreakerPolicy, count: int, *, bucket: int) -> Breaker:
+    """A closed breaker after `count` successes of its generation in the slice of time `bucket`.
+
+    The same as that many SUCCESS answers; for drivers that count the common case by themselves.
+    """
+    return replace(breaker, window=_add(breaker.window, bucket, succeeded=count))
+
+
+def bucket_of(policy: BreakerPolicy, now_s: float) -> int:
+    """The number of the slice of time that `now_s` lies in."""
+    return int(now_s / (policy.window_s / BUCKETS))
+
+
 def _answer_probe(
     breaker: Breaker, policy: BreakerPolicy, outcome: Outcome, now_s: float
 ) -> Breaker:
@@ -145,13 +158,18 @@ def _count(
     window: tuple[Bucket, ...], policy: BreakerPolicy, outcome: Outcome, now_s: float
 ) -> tuple[Bucket, ...]:
     """The window with one outcome more and without the buckets that are too old."""
-    number = int(now_s / (policy.window_s / BUCKETS))
+    number = bucket_of(policy, now_s)
+    if outcome is Outcome.SUCCESS:
+        return _add(window, number, succeeded=1)
+    return _add(window, number, failed=1)
+
+
+def _add(
+    window: tuple[Bucket, ...], number: int, *, succeeded: int = 0, failed: int = 0
+) -> tuple[Bucket, ...]:
     recent = tuple(b for b in window if b.number > number - BUCKETS)
     last = recent[-1] if recent and recent[-1].number >= number else Bucket(number)
-    if outcome is Outcome.SUCCESS:
-        updated = replace(last, succeeded=last.succeeded + 1)
-    else:
-        updated = replace(last, failed=last.failed + 1)
+    updated = Bucket(last.number, last.succeeded + succeeded, last.failed + failed)
     kept = recent[:-1] if recent and recent[-1].number == last.number else recent
     return (*kept, updated)
 

@@ -42,7 +42,7 @@ def anew(wire: bytes) -> object:
         return (refused.status, refused.code)
 
 
-@settings(max_examples=300)
+@settings(max_examples=60)
 @given(st.lists(wires(), min_size=2, max_size=8))
 def test_a_head_means_the_same_whatever_was_read_before(batch: list[bytes]) -> None:
     """K1, K2: each wire twice, after all the others."""
@@ -51,7 +51,7 @@ def test_a_head_means_the_same_whatever_was_read_before(batch: list[bytes]) -> N
         assert judged(wire, known) == anew(wire)
 
 
-@settings(max_examples=300)
+@settings(max_examples=60)
 @given(
     st.lists(request_lines, min_size=1, max_size=4),
     st.lists(st.lists(header_lines, max_size=4).map(tuple), min_size=1, max_size=4),
