@@ -1,24 +1,35 @@
-"""Cache-aside that a slow reader cannot spoil, on a store that may die."""
+"""Caches that a slow reader cannot spoil, in one tier or two, on a store that may die."""
 
 from __future__ import annotations
 
-from month1_caching_gateway.caching.cache_aside import Answer, CacheAside, Codec, Source, Versioned
+from month1_caching_gateway.caching.answers import Answer, Codec, Versioned
+from month1_caching_gateway.caching.cache_aside import CacheAside, Source
 from month1_caching_gateway.caching.entries import Entry, Kind, Policy
 from month1_caching_gateway.caching.events import (
     CacheEvent,
+    EntryTooLarge,
     EntryUnreadable,
     FencesWaiting,
     FillRefused,
+    HearingChanged,
     Hook,
     LeaseWaited,
     Looked,
     Outcome,
+    RefreshFailed,
     StoreFailed,
     ignore,
 )
+from month1_caching_gateway.caching.invalidation import Hearing, Invalidations, Listener, Mode
+from month1_caching_gateway.caching.known_keys import KnownKeys
 from month1_caching_gateway.caching.leases import LeasePolicy
+from month1_caching_gateway.caching.lfu import Lfu
+from month1_caching_gateway.caching.lru import Lru
+from month1_caching_gateway.caching.memcached_store import MemcachedStore
 from month1_caching_gateway.caching.metrics import count_events
+from month1_caching_gateway.caching.process_tier import ProcessTier
 from month1_caching_gateway.caching.redis_store import RedisStore
+from month1_caching_gateway.caching.remote_store import RemoteStore
 from month1_caching_gateway.caching.single_flight import SingleFlight
 
 __all__ = [
@@ -27,17 +38,30 @@ __all__ = [
     "CacheEvent",
     "Codec",
     "Entry",
+    "EntryTooLarge",
     "EntryUnreadable",
     "FencesWaiting",
     "FillRefused",
+    "Hearing",
+    "HearingChanged",
     "Hook",
+    "Invalidations",
     "Kind",
+    "KnownKeys",
     "LeasePolicy",
     "LeaseWaited",
+    "Lfu",
+    "Listener",
     "Looked",
+    "Lru",
+    "MemcachedStore",
+    "Mode",
     "Outcome",
     "Policy",
+    "ProcessTier",
     "RedisStore",
+    "RefreshFailed",
+    "RemoteStore",
     "SingleFlight",
     "Source",
     "StoreFailed",

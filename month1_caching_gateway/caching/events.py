@@ -9,9 +9,16 @@ from typing import TypeAlias
 
 
 class Outcome(Enum):
-    """How one key was answered. BYPASS: the store was not asked or did not answer."""
+    """How one key was answered.
+
+    HIT: from the store. NEAR: from this process's own tier. STALE: from the store, past its time.
+    EXCLUDED: surely no such key, by the filter. BYPASS: the store was not asked or did not answer.
+    """
 
     HIT = "hit"
+    NEAR = "near"
+    STALE = "stale"
+    EXCLUDED = "excluded"
     MISS = "miss"
     BYPASS = "bypass"
 
@@ -33,8 +40,8 @@ class FillRefused:
 
 @dataclass(frozen=True, slots=True)
 class StoreFailed:
-    """The store was asked and failed. operation: read | put | fence | take_leases | drop_leases.
-    code: of the error."""
+    """The store was asked and failed. operation: read | put | replace | fence | take_leases |
+    drop_leases. code: of the error."""
 
     operation: str
     code: str
@@ -57,6 +64,30 @@ class EntryUnreadable:
 
 
 @dataclass(frozen=True, slots=True)
+class EntryTooLarge:
+    """An entry is over the store's limit for one item; it is not stored, and loaded each time."""
+
+    key: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshFailed:
+    """A value was to be loaded anew behind its readers, and the source failed. code: its error."""
+
+    keys: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class HearingChanged:
+    """Invalidations of other processes are heard (True), or no more (False): then this process's
+    own tier is empty and passed by."""
+
+    hears: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseWaited:
     """Another process loads these keys; we wait. gave_up: it took too long, we ask as well."""
 
@@ -65,7 +96,15 @@ class LeaseWaited:
 
 
 CacheEvent: TypeAlias = (
-    Looked | FillRefused | StoreFailed | FencesWaiting | EntryUnreadable | LeaseWaited
+    Looked
+    | FillRefused
+    | StoreFailed
+    | FencesWaiting
+    | EntryUnreadable
+    | EntryTooLarge
+    | RefreshFailed
+    | HearingChanged
+    | LeaseWaited
 )
 
 Hook: TypeAlias = Callable[[CacheEvent], None]

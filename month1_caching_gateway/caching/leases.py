@@ -1,16 +1,16 @@
 """Single flight across processes: whoever holds a key's lease asks the source, the others wait.
 
 Theory of operation
-    A miss takes the key's lease in Redis: a random token with a lifetime, set only if absent. The
-    winner looks once more (somebody may have filled meanwhile), asks the source, fills the store
-    and drops the lease if it is still its own. A loser polls the store until the entry is there
-    or the lease is free, then it tries to win. Leases won are dropped before anything is waited
-    for, so two batches that overlap cannot wait for each other.
+    A miss takes the key's lease in the store: a random token with a lifetime, set only if absent.
+    The winner looks once more (somebody may have filled meanwhile), asks the source, fills the
+    store and drops the lease if it is still its own. A loser polls the store until the entry is
+    there or the lease is free, then it tries to win. Leases won are dropped before anything is
+    waited for, so two batches that overlap cannot wait for each other.
 
 Guarantees (tests cite them)
     L1  While a holder lives and runs, at most one process asks the source for its key.
     L2  When a holder is killed, the next asks after at most `ttl_s`: two asks in all, not more.
-    L3  A loser waits at most `wait_s`, then asks the source itself; without Redis it asks at once.
+    L3  A loser waits at most `wait_s`, then asks the source; without the store it asks at once.
     L4  A loser's answer comes from the store, so a fence holds for it as for any reader.
 
 A lease saves work and protects nothing: a holder that was paused for longer than `ttl_s` may ask
@@ -30,7 +30,7 @@ from typing import Generic, TypeVar
 
 from month1_caching_gateway.caching.entries import Entry
 from month1_caching_gateway.caching.events import Hook, LeaseWaited
-from month1_caching_gateway.caching.redis_store import RedisStore
+from month1_caching_gateway.caching.remote_store import RemoteStore
 from scalelab.errors import InvalidInput, Unavailable
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class LeasedLoad(Generic[T]):
 
     def __init__(
         self,
-        store: RedisStore,
+        store: RemoteStore,
         policy: LeasePolicy,
         *,
         fill: Callable[[Sequence[str]], Awaitable[Mapping[str, T]]],
@@ -122,6 +122,16 @@ class LeasedLoad(Generic[T]):
             answers.update(self._served(await self._store.read(left) or {}))
             left = [key for key in left if key not in answers]
         return answers
+
+    async def refresh(self, keys: Sequence[str]) -> None:
+        """Load anew those of the keys whose lease is free; the others are somebody's already.
+
+        Raises as `load`. Without the store nothing is loaded: there would be no place for it.
+        """
+        token = secrets.token_hex(16)
+        won = await self._store.take_leases(keys, token, round(self._policy.ttl_s * 1000))
+        if won:
+            await self._bounded(self._fill, sorted(won), won, token)
 
     async def _bounded(
         self,

@@ -6,26 +6,32 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from month1_caching_gateway.caching.events import (
     CacheEvent,
+    EntryTooLarge,
     EntryUnreadable,
     FencesWaiting,
     FillRefused,
+    HearingChanged,
     Hook,
     LeaseWaited,
     Looked,
     Outcome,
+    RefreshFailed,
 )
 
 
 def count_events(registry: CollectorRegistry, cache: str) -> Hook:
     """A hook that counts the events of the cache named `cache` in `registry`.
 
-    cache_lookups_total{cache,outcome}: keys looked up, outcome hit | miss | bypass.
+    cache_lookups_total{cache,outcome}: keys looked up; the outcomes are those of `Outcome`.
     cache_fills_refused_total{cache}: stale fills that were caught.
     cache_store_failures_total{cache,operation}: commands the store did not carry out.
     cache_fences_waiting{cache}, cache_fences_dropped_total{cache}: undelivered invalidations.
     cache_entries_unreadable_total{cache}: entries that were not ours or of an older shape.
     cache_lease_waits_total{cache,outcome}: keys that another process loaded for us (waited), or
     did not within the wait (gave_up).
+    cache_entries_too_large_total{cache}: values over the store's limit for an item.
+    cache_refreshes_failed_total{cache}: keys whose new load behind the readers failed.
+    cache_hears{cache}: 1 while invalidations of other processes reach this one, else 0.
     """
     lookups = Counter("cache_lookups", "Keys looked up.", ["cache", "outcome"], registry=registry)
     refused = Counter("cache_fills_refused", "Stale fills caught.", ["cache"], registry=registry)
@@ -40,6 +46,11 @@ def count_events(registry: CollectorRegistry, cache: str) -> Hook:
     leases = Counter(
         "cache_lease_waits", "Keys waited for.", ["cache", "outcome"], registry=registry
     )
+    too_large = Counter(
+        "cache_entries_too_large", "Entries over the limit.", ["cache"], registry=registry
+    )
+    refreshes = Counter("cache_refreshes_failed", "Failed new loads.", ["cache"], registry=registry)
+    hears = Gauge("cache_hears", "Whether invalidations arrive.", ["cache"], registry=registry)
     by_outcome = {outcome: lookups.labels(cache, outcome.value) for outcome in Outcome}
 
     def on_event(event: CacheEvent) -> None:
@@ -55,6 +66,12 @@ def count_events(registry: CollectorRegistry, cache: str) -> Hook:
                 unreadable.labels(cache).inc()
             case LeaseWaited():
                 leases.labels(cache, "gave_up" if event.gave_up else "waited").inc(event.keys)
+            case EntryTooLarge():
+                too_large.labels(cache).inc()
+            case RefreshFailed():
+                refreshes.labels(cache).inc(event.keys)
+            case HearingChanged():
+                hears.labels(cache).set(int(event.hears))
             case _:
                 failures.labels(cache, event.operation).inc()
 

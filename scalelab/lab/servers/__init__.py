@@ -9,6 +9,7 @@ from scalelab.lab.servers.base import Place, Server
 from scalelab.lab.servers.capabilities import capabilities
 from scalelab.lab.servers.errors import ServerFailed, ServerMissing
 from scalelab.lab.servers.kafka import Kafka
+from scalelab.lab.servers.memcached import Memcached
 from scalelab.lab.servers.nginx import Nginx
 from scalelab.lab.servers.postgres import Postgres
 from scalelab.lab.servers.prometheus import Prometheus
@@ -19,6 +20,7 @@ from scalelab.lab.servers.service import Service, ServiceSpec
 __all__ = [
     "Capability",
     "Kafka",
+    "Memcached",
     "Nginx",
     "Place",
     "Postgres",

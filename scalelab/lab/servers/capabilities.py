@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from scalelab.lab.servers import nginx, postgres_config, prometheus, redis
+from scalelab.lab.servers import memcached, nginx, postgres_config, prometheus, redis
 from scalelab.lab.servers.java import JAVA, kafka_capability
 from scalelab.lab.servers.providers import Capability, Providers
 
 
 def capabilities(providers: Providers) -> list[Capability]:
     """For each server the provider that would serve it here. Cost: a few short processes."""
-    recipes = (postgres_config.RECIPE, redis.RECIPE, JAVA, nginx.RECIPE, prometheus.RECIPE)
+    recipes = (
+        postgres_config.RECIPE,
+        redis.RECIPE,
+        JAVA,
+        nginx.RECIPE,
+        memcached.RECIPE,
+        prometheus.RECIPE,
+    )
     rows = [providers.capability(recipe) for recipe in recipes]
     return [*rows[:3], kafka_capability(providers), *rows[3:]]

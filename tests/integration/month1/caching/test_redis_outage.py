@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
-
-import pytest
 
 from month1_caching_gateway.caching import (
     CacheAside,
@@ -34,26 +31,6 @@ if TYPE_CHECKING:
 
 OPEN_S = 1.0
 """As long as the breaker stays open (BREAKER in redis_store.py)."""
-
-
-@pytest.fixture
-def own_runtime(server_root: Path, tmp_path: Path) -> Iterator[Runtime]:
-    """A runtime whose servers this test may break."""
-    from scalelab.lab.runtime import Runtime
-
-    with Runtime(server_root / tmp_path.name, private=True) as running:
-        yield running
-
-
-@pytest.fixture
-def own_redis(own_runtime: Runtime) -> Redis:
-    """A Redis of this test alone, with its append-only file: it comes back with what it had."""
-    from scalelab.lab.servers import Redis
-
-    # What was acknowledged is on disk: the tests are about old entries that survive.
-    server = Redis("cache", settings={"appendfsync": "always"})
-    own_runtime.start(server)
-    return server
 
 
 class Shop:
