@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from month1_caching_gateway.gateway.admission import client_ip
+from month1_caching_gateway.gateway.admission import ANONYMOUS, Admitted, client_ip
 from month1_caching_gateway.gateway.headers import (
     Caller,
     caller,
@@ -25,9 +25,9 @@ from scalelab.errors import InvariantBroken
 class Account:
     """Opened when a head was read, closed once when the request has ended in any way.
 
-    in_force: the snapshot this request began under (S1). subject: of the verified caller.
-    began_s, sent_s, first_byte_s: instants of the monotonic clock, None while it has not happened.
-    attempts: how often the request was sent to a service.
+    in_force: the snapshot this request began under (S1). admitted: who the caller is, and the slot
+    it holds until the end. began_s, sent_s, first_byte_s: instants of the monotonic clock, None
+    while it has not happened. attempts: how often the request was sent to a service.
     """
 
     __slots__ = (
@@ -35,6 +35,7 @@ class Account:
         "_plane",
         "_trace",
         "_wire_id",
+        "admitted",
         "attempts",
         "began_s",
         "bytes_in",
@@ -46,7 +47,6 @@ class Account:
         "request_id",
         "route",
         "sent_s",
-        "subject",
         "target",
     )
 
@@ -63,7 +63,7 @@ class Account:
         self._place: Place | None = None
         self.route: Route | None = None
         self.target: Target | None = None
-        self.subject = ""
+        self.admitted: Admitted = ANONYMOUS
         self.attempts = 0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -163,6 +163,8 @@ class Account:
             self.sent_s,
             self.first_byte_s,
         )
+        if self.admitted.held is not None:
+            self.admitted.held.release()
         total_s = plane.clock.monotonic_s() - self.began_s
         name, method = (route.name, self.head.method) if route else ("-", "-")
         plane.metrics.request(name, method, status, total_s)
@@ -186,7 +188,8 @@ class Account:
                 status,
                 code,
                 route.upstream if route and self.attempts else "",
-                self.subject,
+                self.admitted.subject,
+                self.admitted.key_id,
                 self.caller.ip,
                 self.bytes_in,
                 self.bytes_out,
@@ -228,6 +231,7 @@ def refusal_of_nothing(plane: Plane, peer: str, refused: Refused) -> bytes:
             code=refused.code,
             upstream="",
             subject="",
+            key_id="",
             client=peer,
             bytes_in=0,
             bytes_out=0,

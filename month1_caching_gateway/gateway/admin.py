@@ -1,72 +1,32 @@
 """The gateway's own endpoints, on a port of their own that is never the public one.
 
-/routes, /health/live, /health/ready, /health/startup and /metrics, made by the factory of every
-service. Serve it with `scalelab.web.serve(app, host="127.0.0.1", ...)`: it has no authentication.
-A gateway of several processes has more of them: control.py.
+/health/live, /health/ready, /health/startup and /metrics, made by the factory of every service.
+Serve it with `scalelab.web.serve(app, host="127.0.0.1", ...)`: it has no authentication.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
-from fastapi import APIRouter, FastAPI
-from pydantic import TypeAdapter
+from fastapi import FastAPI
 
 from month1_caching_gateway.gateway.gateway import Gateway
-from month1_caching_gateway.gateway.routes import Route
-from month1_caching_gateway.gateway.settings import Upstream
-from month1_caching_gateway.gateway.snapshot import Rules
 from scalelab.errors import Unavailable
 from scalelab.telemetry import Telemetry
 from scalelab.web import create_app
 
-_ROUTES = TypeAdapter(tuple[Route, ...])
-_UPSTREAMS = TypeAdapter(tuple[Upstream, ...])
-
 
 def create_admin(gateway: Gateway, telemetry: Telemetry) -> FastAPI:
-    """Routes, probes and metrics of a gateway in this process.
+    """Probes and metrics of `gateway`. telemetry: the one the gateway reports through.
 
-    telemetry: the one the gateway reports through. ready says no before `Gateway.start` and from
-    the moment `Gateway.stop` is called.
+    ready says no before `Gateway.start` and from the moment `Gateway.stop` is called.
     """
 
     async def listening() -> None:
         if not gateway.serving:
             raise Unavailable("the gateway does not take requests")
 
-    async def in_force() -> dict[str, Any]:
-        return described(gateway.rules)
-
     return create_app(
         telemetry=telemetry,
-        routers=[routes_router(in_force)],
+        routers=[],
         readiness={"listener": listening},
         title="gateway administration",
     )
-
-
-def described(rules: Rules) -> dict[str, Any]:
-    """Rules as JSON: what the gateway understood, not what was written."""
-    rates = {
-        name: {"capacity": policy.capacity, "rate_per_s": policy.rate_per_s}
-        for name, policy in rules.rates.items()
-    }
-    return {
-        "revision": rules.revision,
-        "routes": _ROUTES.dump_python(rules.routes, mode="json"),
-        "upstreams": _UPSTREAMS.dump_python(rules.upstreams, mode="json"),
-        "rates": rates,
-    }
-
-
-def routes_router(in_force: Callable[[], Awaitable[dict[str, Any]]]) -> APIRouter:
-    router = APIRouter(tags=["routes"])
-
-    @router.get("/routes")
-    async def routes() -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
-        """What is in force, and its revision."""
-        return await in_force()
-
-    return router

@@ -3,130 +3,174 @@
 The order is from cheap to dear, and from public to private: the idempotency key's presence is told
 only to callers who are known. The gateway keeps no record of keys; the service that has the effect
 does, in the same transaction.
+
+Theory of operation
+    Most requests need no wait: the token was verified a moment ago, an API key is one hash, a limit
+    in memory is arithmetic. `try_now` decides those on the spot. Where only a limit in Redis is
+    left to hear, it gives the future of the batch that carries the question, and no task is made.
+    Only a token never seen, or a set of keys to be read, needs `check`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from month1_caching_gateway.gateway.allowance import (
+    ADMITTED_NOBODY,
+    Admitted,
+    Waiting,
+    first_hold,
+    first_take,
+)
+from month1_caching_gateway.gateway.api_keys import KeyRing
 from month1_caching_gateway.gateway.heads import RequestHead
-from month1_caching_gateway.gateway.problems import Header, Refused, refused_by, whole_seconds
+from month1_caching_gateway.gateway.identity import NOBODY, Identities, Identity, Verifier
+from month1_caching_gateway.gateway.problems import refused_by
 from month1_caching_gateway.gateway.routes import Route
-from month1_caching_gateway.ratelimit import Decision, Policy, full_after_s
-from scalelab.errors import Forbidden, ScalelabError, Unauthenticated
-from scalelab.security import Principal
+from month1_caching_gateway.ratelimit import (
+    Answer,
+    Caller,
+    Decision,
+    LeaseLimiter,
+    LeaseRule,
+    Limiters,
+    Policy,
+    Rule,
+    check_for,
+    lease_for,
+)
+from scalelab.clock import Clock, SystemClock
+from scalelab.errors import InvalidInput, ScalelabError
 from scalelab.web.idempotency import parse_key
 
+ANONYMOUS = ADMITTED_NOBODY
 
-class Verifier(Protocol):
-    """Verifies access tokens: scalelab.security.TokenVerifier."""
-
-    async def verify(self, token: str | None) -> Principal:
-        """Raises Unauthenticated, or Unavailable when no key can be read."""
-        ...
+Rates = Mapping[str, Policy | Rule | LeaseRule]
+"""What routes name as their rate. A bare policy is a token bucket of whoever the caller is."""
 
 
 class RateLimiter(Protocol):
     """Counts allowances: month1_caching_gateway.ratelimit.Limiter."""
 
-    async def check(self, key: str, policy: Policy, *, cost: float = 1.0) -> Decision:
-        """Take `cost` tokens of `key`, or refuse."""
+    def ask(self, key: str, policy: Policy, *, cost: float = 1.0) -> Answer:
+        """Take `cost` tokens of `key`, or refuse; a future goes to `settle` when it is done."""
+        ...
+
+    def settle(
+        self, answer: asyncio.Future[Decision], key: str, policy: Policy, *, cost: float = 1.0
+    ) -> Decision:
+        """The decision of a future that is done."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """subject: of the verified token, "" for an anonymous caller. headers: for the answer."""
-
-    subject: str
-    headers: tuple[Header, ...]
+def no_keys() -> KeyRing:
+    """The key ring of a gateway without API keys."""
+    return _EMPTY
 
 
-ANONYMOUS = Admitted("", ())
+_EMPTY = KeyRing()
 
 
 class Admission:
-    """The checks of every route. rates: every policy that a route names."""
+    """The checks of every route. rates: every policy that a route names.
+
+    limiter: one for all rules, or `Limiters` where rules choose algorithm and failure policy.
+    keys: the API keys of this instant. Holds no state of its own, so a reload makes a new one.
+    Raises InvalidInput for a rule that this limiter cannot count.
+    """
 
     def __init__(
-        self, verifier: Verifier, limiter: RateLimiter, rates: Mapping[str, Policy]
+        self,
+        verifier: Verifier,
+        limiter: RateLimiter | Limiters,
+        rates: Rates,
+        *,
+        keys: Callable[[], KeyRing] = no_keys,
+        clock: Clock | None = None,
     ) -> None:
-        self._verifier = verifier
-        self._limiter = limiter
-        self._rates = rates
+        self._identities = Identities(verifier, keys, (clock or SystemClock()).now)
+        self._rules: dict[str, tuple[Rule, RateLimiter]] = {}
+        self._leases: dict[str, tuple[LeaseRule, LeaseLimiter]] = {}
+        for name, given in rates.items():
+            rule = Rule(name, given) if isinstance(given, Policy) else given
+            if isinstance(rule, LeaseRule):
+                self._leases[name] = (rule, _all(limiter, rule).leases_of(rule))
+            elif isinstance(limiter, Limiters):
+                self._rules[name] = (rule, limiter.of(rule))
+            else:
+                _check_default(rule)
+                self._rules[name] = (rule, limiter)
 
-    def try_now(self, route: Route, head: RequestHead, client_ip: str) -> Admitted | None:
-        """All checks, if none of them has to wait; None: ask `check`. Raises Refused.
-
-        client_ip: whose allowance a stranger's request takes.
-        """
-        if route.auth != "none" or route.rate is not None:
-            return None
-        if not route.idempotency_key_required:
-            return ANONYMOUS
+    def try_now(self, route: Route, head: RequestHead, client_ip: str) -> Admitted | Waiting | None:
+        """All checks, if none of them has to wait; None: ask `check`. Raises Refused."""
         try:
-            check_key(route, head)
+            identity = self._identities.now(route, head)
+            if identity is None:
+                return None
+            if route.idempotency_key_required:
+                check_key(route, head)
+            if route.rate is None:
+                return ADMITTED_NOBODY if identity is NOBODY else _of(identity)
+            return self._take(route, route.rate, identity, client_ip)
         except ScalelabError as error:
             raise refused_by(error) from error
-        return ANONYMOUS
 
     async def check(self, route: Route, head: RequestHead, client_ip: str) -> Admitted:
         """Raises Refused: 401, 403, 400 (key), 429, or 503 when a check cannot be made."""
         try:
-            subject = await self._subject(route, head)
+            identity = await self._identities.find(route, head)
             check_key(route, head)
+            if route.rate is None:
+                return _of(identity)
+            taken = self._take(route, route.rate, identity, client_ip)
         except ScalelabError as error:
             raise refused_by(error) from error
-        if route.rate is None:
-            return Admitted(subject, ())
-        return Admitted(subject, await self._take(route, subject or client_key(client_ip)))
+        return taken if isinstance(taken, Admitted) else await self.wait(taken)
 
-    async def _subject(self, route: Route, head: RequestHead) -> str:
-        if route.auth == "none":
-            return ""
-        principal = await self._verifier.verify(bearer(head.named.get(b"authorization")))
-        if route.scope is not None and route.scope not in principal.scopes:
-            raise Forbidden("The token does not allow this.", code="scope_missing")
-        return principal.subject
-
-    async def _take(self, route: Route, caller: str) -> tuple[Header, ...]:
-        name = route.rate or ""
-        policy = self._rates[name]
+    @staticmethod
+    async def wait(waiting: Waiting) -> Admitted:
+        """Hear what the limiter's store says, at most until its deadline. Raises Refused."""
         try:
-            decision = await self._limiter.check(f"{name}:{caller}", policy, cost=route.cost)
-        except ScalelabError as error:
-            raise refused_by(error) from error
-        headers: tuple[Header, ...] = (
-            (b"RateLimit-Limit", b"%d" % policy.capacity),
-            (b"RateLimit-Remaining", b"%d" % decision.remaining),
-            (b"RateLimit-Reset", b"%d" % whole_seconds(full_after_s(decision.remaining, policy))),
-        )
-        if decision.admitted:
-            return headers
-        raise Refused(
-            429,
-            "rate_limited",
-            "this caller's allowance is used up for now",
-            headers=headers,
-            retry_after_s=decision.retry_after_s,
-        )
+            await asyncio.wait([waiting.answer])
+        except asyncio.CancelledError:
+            waiting.leave()
+            raise
+        return waiting.settle()
+
+    def _take(
+        self, route: Route, rate: str, identity: Identity, client_ip: str
+    ) -> Admitted | Waiting:
+        caller = Caller(client_ip, identity.subject, identity.key_id, identity.plan)
+        leased = self._leases.get(rate)
+        if leased is not None:
+            rule, leases = leased
+            slot = lease_for(rule, caller)
+            return first_hold(_of(identity), leases.hold(slot.key, slot.policy), slot.policy)
+        rule, limiter = self._rules[rate]
+        return first_take(_of(identity), limiter, check_for(rule, caller, route.cost))
 
 
-def bearer(authorization: bytes | None) -> str | None:
-    """The token of an Authorization header; None if there is none.
-
-    Raises Unauthenticated (`token_malformed`) for another scheme or for more than one token.
-    """
-    if authorization is None:
-        return None
-    scheme, _, token = authorization.partition(b" ")
-    token = token.strip()
-    if scheme.lower() != b"bearer" or not token or b" " in token:
-        raise Unauthenticated("A Bearer token is required.", code="token_malformed")
-    return token.decode("latin-1")
+def check_costs(routes: Iterable[Route], rates: Rates) -> None:
+    """Raise InvalidInput unless every route names a known rate, and each plan can pay its cost."""
+    for route in routes:
+        if route.rate is None:
+            continue
+        rule = rates.get(route.rate)
+        if rule is None:
+            raise InvalidInput(
+                f"route {route.name} names no known rate policy: {route.rate!r}", field="rate"
+            )
+        if isinstance(rule, LeaseRule):
+            continue
+        try:
+            (Rule(route.rate, rule) if isinstance(rule, Policy) else rule).check_cost(route.cost)
+        except InvalidInput as error:
+            raise InvalidInput(
+                f"route {route.name} costs more than its policy holds: {error}", field="cost"
+            ) from error
 
 
 def check_key(route: Route, head: RequestHead) -> None:
@@ -134,19 +178,6 @@ def check_key(route: Route, head: RequestHead) -> None:
     if route.idempotency_key_required:
         raw = head.named.get(b"idempotency-key")
         parse_key(None if raw is None else raw.decode("latin-1"))
-
-
-def client_key(client_ip: str) -> str:
-    """Who an anonymous caller is. An IPv6 customer has a /64 at least: its addresses are one."""
-    if ":" not in client_ip:
-        return client_ip
-    try:
-        address = ipaddress.IPv6Address(client_ip.partition("%")[0])
-    except ValueError:
-        return client_ip
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((address, 64), strict=False))
 
 
 def client_ip(peer: str, forwarded_for: bytes, trusted: frozenset[str]) -> str:
@@ -166,3 +197,19 @@ def client_ip(peer: str, forwarded_for: bytes, trusted: frozenset[str]) -> str:
         if caller not in trusted:
             return caller
     return caller
+
+
+def _of(identity: Identity) -> Admitted:
+    return Admitted(identity.subject, (), identity.key_id)
+
+
+def _all(limiter: RateLimiter | Limiters, rule: LeaseRule) -> Limiters:
+    if not isinstance(limiter, Limiters):
+        raise InvalidInput(f"rule {rule.name} limits concurrency; this limiter counts rates only")
+    return limiter
+
+
+def _check_default(rule: Rule) -> None:
+    plain = Rule(rule.name, rule.default)
+    if (rule.algorithm, rule.on_failure) != (plain.algorithm, plain.on_failure):
+        raise InvalidInput(f"rule {rule.name} chooses its algorithm; this gateway has one limiter")

@@ -24,7 +24,7 @@ import asyncio
 from collections.abc import Coroutine
 
 from month1_caching_gateway.gateway.account import Account
-from month1_caching_gateway.gateway.admission import ANONYMOUS, Admitted
+from month1_caching_gateway.gateway.admission import Admitted, Waiting
 from month1_caching_gateway.gateway.bodies import LAST_CHUNK, chunk
 from month1_caching_gateway.gateway.client_side import ClientSide
 from month1_caching_gateway.gateway.heads import Framing, RequestHead, ResponseHead
@@ -47,7 +47,6 @@ class Exchange:
     """Made for each request head; driven by the client's and the upstream's connection."""
 
     __slots__ = (
-        "_admitted",
         "_answer",
         "_answer_framing",
         "_body",
@@ -73,7 +72,6 @@ class Exchange:
         self._phase = Phase.ADMITTING
         self.deadline_s = _NEVER_S
         self._sending = Sending(plane, self, self._spawn)
-        self._admitted = ANONYMOUS
         self._tap: Tap | None = None
         self._task: asyncio.Task[None] | None = None
         self._connection: UpstreamConnection | None = None
@@ -101,10 +99,13 @@ class Exchange:
         except Refused as refused:
             self._refuse(refused)
             return
-        if admitted is None:
-            self._task = self._spawn(self._admit(route))
-        else:
+        except Exception as error:  # noqa: BLE001 - as in `_guarded`
+            self._fail(error)
+            return
+        if isinstance(admitted, Admitted):
             self._proceed(admitted)
+        else:
+            self._task = self._spawn(self._admit(route, admitted))
 
     def on_body(self, pieces: list[bytes], *, ended: bool) -> None:
         """The next payload of the request."""
@@ -233,11 +234,13 @@ class Exchange:
 
     # The steps.
 
-    async def _admit(self, route: Route) -> None:
-        ip, admission = self.account.client_ip, self.account.in_force.admission
+    async def _admit(self, route: Route, waiting: Waiting | None) -> None:
+        door, ip = self.account.in_force.admission, self.account.client_ip
         try:
             async with asyncio.timeout(self._plane.settings.admission_timeout_s):
-                admitted = await admission.check(route, self._head, ip)
+                admitted = await (
+                    door.wait(waiting) if waiting else door.check(route, self._head, ip)
+                )
         except TimeoutError:
             late = "whether this request may pass could not be found out in time"
             self._refuse(Refused(503, "admission_timeout", late, retry_after_s=1.0))
@@ -247,8 +250,7 @@ class Exchange:
             self._proceed(admitted)
 
     def _proceed(self, admitted: Admitted) -> None:
-        self._admitted = admitted
-        self.account.subject = admitted.subject
+        self.account.admitted = admitted
         head = self._head
         if self._client.body_is_read:
             self._open()
@@ -275,7 +277,7 @@ class Exchange:
             return True
         try:
             found = interceptor.before_forward(
-                account.route, self._head, account.target, self._admitted
+                account.route, self._head, account.target, account.admitted
             )
         except Refused as refused:
             self._refuse(refused)
@@ -290,7 +292,7 @@ class Exchange:
         self._answer = head
         self.account.first_byte_s = self._plane.clock.monotonic_s()
         self._sending.report(ok=health_of(head))
-        extra: tuple[Header, ...] = self._admitted.headers
+        extra: tuple[Header, ...] = self.account.admitted.headers
         if self._tap is not None:
             extra = (*extra, *self._tap.on_head(head))
         http10 = self._head.http10
@@ -335,7 +337,9 @@ class Exchange:
         """Somebody here knew the answer."""
         whole = self._client.skip_body()
         keep = self._head.keep_alive and whole and not self._plane.draining
-        wire, body_bytes = self.account.own_answer(own, self._admitted.headers, keep_alive=keep)
+        wire, body_bytes = self.account.own_answer(
+            own, self.account.admitted.headers, keep_alive=keep
+        )
         self.account.bytes_out += body_bytes
         self._finish(own.status, "")
         self._client.write(wire)
@@ -375,14 +379,14 @@ class Exchange:
         try:
             await work
         except Exception as error:  # noqa: BLE001 - logged with its type, answered as 500
-            self._plane.log.error(
-                "request failed",
-                error=repr(error),
-                request_id=self.account.request_id,
-            )
             self._task = None  # it is the running one
-            self._drop_upstream()
-            self._refuse(Refused(500, "internal", "the gateway failed"))
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        name = self.account.request_id
+        self._plane.log.error("request failed", error=repr(error), request_id=name)
+        self._drop_upstream()
+        self._refuse(Refused(500, "internal", "the gateway failed"))
 
     def _finish(self, status: int, code: str) -> None:
         self._phase = Phase.DONE

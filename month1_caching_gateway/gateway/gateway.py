@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from random import Random, SystemRandom
 
-from month1_caching_gateway.gateway.admission import Admission, RateLimiter, Verifier
+from month1_caching_gateway.gateway.admission import (
+    Admission,
+    RateLimiter,
+    Rates,
+    no_keys,
+)
+from month1_caching_gateway.gateway.api_keys import KeyRing
 from month1_caching_gateway.gateway.client_connection import ClientConnection
+from month1_caching_gateway.gateway.identity import Verifier
 from month1_caching_gateway.gateway.known_heads import KnownHeads
 from month1_caching_gateway.gateway.metrics import GatewayMetrics, Gauge
 from month1_caching_gateway.gateway.plane import Plane
@@ -23,7 +29,7 @@ from month1_caching_gateway.gateway.stamps import Stamps
 from month1_caching_gateway.gateway.tracing import Tracing
 from month1_caching_gateway.gateway.upstream_breaker import UpstreamBreaker
 from month1_caching_gateway.gateway.upstream_group import UpstreamGroup
-from month1_caching_gateway.ratelimit import Policy
+from month1_caching_gateway.ratelimit import Limiters
 from scalelab.clock import Clock
 from scalelab.errors import Unavailable
 from scalelab.resilience import BreakerChanged, Phase
@@ -31,7 +37,6 @@ from scalelab.telemetry import Log, Telemetry
 
 _BACKLOG = 2048
 _CALLERS = 4096
-_OWN = -1
 _PHASES = {Phase.CLOSED: 0.0, Phase.HALF_OPEN: 1.0, Phase.OPEN: 2.0}
 _POLL_S = 0.01
 
@@ -40,9 +45,11 @@ class Gateway:
     """An HTTP/1.1 gateway in this process's event loop.
 
     routes name upstreams by `Upstream.name` and rate policies by key of `rates`. limiter: see
-    month1_caching_gateway.ratelimit.Limiter. log_sink: takes whole JSON lines as bytes, in another
-    thread; standard output by default. The gateway owns its connections and tasks; it does not
-    close what is passed in. Raises InvalidInput for names that do not exist.
+    month1_caching_gateway.ratelimit.Limiter, or Limiters where rules choose algorithm and failure
+    policy. keys: gives the API keys of this instant, as `lambda: key_file.ring`. log_sink: takes
+    whole JSON lines as bytes, in another thread; standard output by default. The gateway owns its
+    connections and tasks; it does not close what is passed in. Raises InvalidInput for names that
+    do not exist.
 
     Example (how a stack composes it)::
 
@@ -75,18 +82,19 @@ class Gateway:
         routes: Iterable[Route],
         upstreams: Iterable[Upstream],
         verifier: Verifier,
-        limiter: RateLimiter,
+        limiter: RateLimiter | Limiters,
         telemetry: Telemetry,
         clock: Clock,
         *,
-        rates: Mapping[str, Policy] | None = None,
+        rates: Rates | None = None,
+        keys: Callable[[], KeyRing] = no_keys,
         log_sink: Sink | None = None,
         random: Random | None = None,
     ) -> None:
         chance = random or Random(SystemRandom().getrandbits(128))
         self._settings = settings
         self._clock = clock
-        self._checks = (verifier, limiter)
+        self._checks = (verifier, limiter, keys)
         self._connections: set[ClientConnection] = set()
         self._groups = Groups(_maker(settings, telemetry.log, clock))
         metrics = GatewayMetrics(_gauges(self._groups, self._connections))
@@ -107,13 +115,13 @@ class Gateway:
             known_heads=KnownHeads(settings.max_headers),
             callers=Recent(_CALLERS),
         )
-        self._servers: dict[int, asyncio.Server] = {}
+        self._server: asyncio.Server | None = None
         self._background: list[asyncio.Task[None]] = []
 
     @property
     def serving(self) -> bool:
         """Listening and not draining: what readiness should say."""
-        return bool(self._servers) and not self._plane.draining
+        return self._server is not None and not self._plane.draining
 
     @property
     def connections(self) -> int:
@@ -140,44 +148,22 @@ class Gateway:
         """
         loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_server(
-                self._accepted, host, port, backlog=_BACKLOG, reuse_port=reuse_port or None
+            self._server = await loop.create_server(
+                lambda: ClientConnection(self._plane, self._connections),
+                host,
+                port,
+                backlog=_BACKLOG,
+                reuse_port=reuse_port or None,
             )
         except OSError as error:
             raise Unavailable(
                 f"cannot listen on {host}:{port}: {error.strerror}", code="address_in_use"
             ) from error
-        self._serve(_OWN, server)
-        return int(server.sockets[0].getsockname()[1])
-
-    async def listen(self, number: int, listener: socket.socket) -> None:
-        """Take connections from a listening socket, too; number: to name it in `leave`.
-
-        The gateway works on a copy and leaves `listener` open: what waits in its queue when this
-        process stops listening can be taken by another.
-        """
-        if number not in self._servers:
-            loop = asyncio.get_running_loop()
-            server = await loop.create_server(self._accepted, sock=listener.dup(), backlog=_BACKLOG)
-            self._serve(number, server)
-
-    def leave(self, number: int) -> None:
-        """Take no more connections from that socket; those that are open stay."""
-        server = self._servers.pop(number, None)
-        if server is not None:
-            server.close()
-
-    def _serve(self, number: int, server: asyncio.Server) -> None:
-        self._servers[number] = server
-        if not self._background:
-            loop = asyncio.get_running_loop()
-            self._background = [
-                loop.create_task(self._sweep(), name="gateway-sweep"),
-                loop.create_task(self._plane.request_log.run(), name="gateway-request-log"),
-            ]
-
-    def _accepted(self) -> ClientConnection:
-        return ClientConnection(self._plane, self._connections)
+        self._background = [
+            loop.create_task(self._sweep(), name="gateway-sweep"),
+            loop.create_task(self._plane.request_log.run(), name="gateway-request-log"),
+        ]
+        return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Drain: no new connection, running requests end (up to drain_s), then close the rest.
@@ -185,8 +171,9 @@ class Gateway:
         Safe to call twice, and before `start`.
         """
         self._plane.draining = True
-        for number in tuple(self._servers):
-            self.leave(number)
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
         await self._drain()
         for connection in tuple(self._connections):
             connection.abort_for_stop()
@@ -225,12 +212,12 @@ class Gateway:
             self._groups.close_unreachable(self._in_use)
 
     def _built(self, rules: Rules) -> Snapshot:
-        verifier, limiter = self._checks
+        verifier, limiter, keys = self._checks
         return Snapshot(
             rules=rules,
             table=RouteTable(rules.routes),
             groups=self._groups.adopt(rules.upstreams),
-            admission=Admission(verifier, limiter, rules.rates),
+            admission=Admission(verifier, limiter, rules.rates, keys=keys, clock=self._clock),
         )
 
     def _in_use(self) -> list[Snapshot]:

@@ -48,6 +48,7 @@ _FROM_REQUEST = _HOP_BY_HOP | frozenset(
         b"x-rewrite-url",
         b"traceparent",
         b"tracestate",
+        b"x-api-key",  # between the caller and us; services are told who it is, not how we know
     )
 )
 _CLAIMS = (b"x-user", b"x-internal-", b"x-forwarded-")

@@ -10,7 +10,7 @@ Refused on top of llhttp's own rules
     a request line that is not exactly `METHOD SP target SP HTTP/1.x`; Transfer-Encoding with
     Content-Length, twice, other than `chunked`, or on HTTP/1.0; Content-Length twice, signed or
     listed; header names that look like either (`Content_Length`); Host missing, twice or malformed;
-    Upgrade; Authorization or Idempotency-Key twice.
+    Upgrade; Authorization, X-API-Key or Idempotency-Key twice.
 
 Source: RFC 9112 sections 3, 5, 6; differs in: stricter where that allows a choice.
 """
@@ -31,7 +31,14 @@ _HOST = re.compile(
     rb"(?:[A-Za-z0-9](?:[A-Za-z0-9\-.]*[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?\Z"
 )
 _AT_MOST_ONCE = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"authorization", b"idempotency-key")
+    (
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"authorization",
+        b"idempotency-key",
+        b"x-api-key",
+    )
 )
 _LISTS = frozenset((b"traceparent", b"tracestate", b"x-forwarded-for", b"x-forwarded-proto"))
 _MAX_LENGTH_DIGITS = 15

@@ -26,7 +26,7 @@ class Record(NamedTuple):
 
     at_s: Unix seconds. upstream_s, wait_s: None where nothing was sent. wait_s runs from the head
     read to the request sent on (admission, small body, connection). subject: the verified
-    principal, or "" for an anonymous caller.
+    principal, or "" for an anonymous caller. key_id: the public id of its API key, "" without one.
     """
 
     at_s: float
@@ -39,6 +39,7 @@ class Record(NamedTuple):
     code: str
     upstream: str
     subject: str
+    key_id: str
     client: str
     bytes_in: int
     bytes_out: int
@@ -59,7 +60,8 @@ class Record(NamedTuple):
             f'"method":{_quoted(self.method)},"path":{_quoted(self.path)},'
             f'"route":{_quoted(self.route)},"status":{self.status},"code":"{self.code}",'
             f'"upstream":{_quoted(self.upstream)},"subject":{_quoted(self.subject)},'
-            f'"client":"{self.client}","bytes_in":{self.bytes_in},"bytes_out":{self.bytes_out},'
+            f'"key_id":"{self.key_id}","client":"{self.client}",'
+            f'"bytes_in":{self.bytes_in},"bytes_out":{self.bytes_out},'
             f'"attempts":{self.attempts},"total_ms":{_ms(self.total_s)},'
             f'"upstream_ms":{_ms(self.upstream_s)},"wait_ms":{_ms(self.wait_s)}}}'
         )

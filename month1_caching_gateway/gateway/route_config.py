@@ -80,7 +80,7 @@ class RouteModel(_Strict):
     template: str | None = None
     prefix: str | None = None
     methods: Annotated[frozenset[_Method], Field(min_length=1)] = frozenset({"GET"})
-    auth: Literal["none", "user"] = "user"
+    auth: Literal["none", "user", "key", "either"] = "user"
     scope: str | None = None
     rate: str | None = None
     cost: Annotated[float, Field(gt=0)] = 1.0

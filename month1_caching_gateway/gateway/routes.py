@@ -24,7 +24,7 @@ from typing import Literal
 from month1_caching_gateway.gateway.problems import Refused
 from scalelab.errors import InvalidInput
 
-Auth = Literal["none", "user"]
+Auth = Literal["none", "user", "key", "either"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class Route:
     upstream: name of the upstream that answers. rate: name of a rate policy, None = unlimited;
     cost: tokens a request takes. timeout_s: from the end of the request to the head of the answer;
     also the longest silence inside an answer, unless `streaming` (events may be far apart).
-    max_body_bytes: None = the gateway's limit. scope: demanded of a verified principal.
+    max_body_bytes: None = the gateway's limit. auth: a token (user), an API key, either of them, or
+    nothing; scope: demanded of whom they name.
     """
 
     upstream: str

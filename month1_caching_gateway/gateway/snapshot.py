@@ -19,11 +19,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from month1_caching_gateway.gateway.admission import Admission
+from month1_caching_gateway.gateway.admission import Admission, Rates, check_costs
 from month1_caching_gateway.gateway.routes import Route, RouteTable
 from month1_caching_gateway.gateway.settings import Upstream
 from month1_caching_gateway.gateway.upstream_group import UpstreamGroup
-from month1_caching_gateway.ratelimit import Policy
 from scalelab.errors import InvalidInput
 
 
@@ -37,7 +36,7 @@ class Rules:
 
     routes: tuple[Route, ...]
     upstreams: tuple[Upstream, ...]
-    rates: Mapping[str, Policy]
+    rates: Rates
     revision: str = ""
 
     def __post_init__(self) -> None:
@@ -108,24 +107,11 @@ class Groups:
         self._retired.clear()
 
 
-def check_names(
-    routes: Iterable[Route], upstreams: Collection[str], rates: Mapping[str, Policy]
-) -> None:
+def check_names(routes: Iterable[Route], upstreams: Collection[str], rates: Rates) -> None:
     """Raises InvalidInput unless all that the routes name exists and can be paid."""
     for route in routes:
         if route.upstream not in upstreams:
             raise InvalidInput(
                 f"route {route.name} names no known upstream: {route.upstream!r}", field="upstream"
             )
-        if route.rate is None:
-            continue
-        if route.rate not in rates:
-            raise InvalidInput(
-                f"route {route.name} names no known rate policy: {route.rate!r}", field="rate"
-            )
-        capacity = rates[route.rate].capacity
-        if not 0 < route.cost <= capacity:
-            raise InvalidInput(
-                f"route {route.name} costs {route.cost:g}, its policy holds {capacity:g}",
-                field="cost",
-            )
+    check_costs(routes, rates)

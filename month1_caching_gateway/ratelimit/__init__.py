@@ -21,6 +21,7 @@ from month1_caching_gateway.ratelimit.concurrency import (
     lease_decide,
 )
 from month1_caching_gateway.ratelimit.concurrency_limit import ConcurrencyLimit
+from month1_caching_gateway.ratelimit.failure import FailurePolicy, StoreFailed
 from month1_caching_gateway.ratelimit.fixed_window import (
     Window,
     empty_window,
@@ -31,12 +32,17 @@ from month1_caching_gateway.ratelimit.gcra import Meter, dry, meter_decide, theo
 from month1_caching_gateway.ratelimit.keys import (
     Caller,
     CountedBy,
+    LeaseCheck,
+    LeaseRule,
     RateCheck,
     Rule,
     address_block,
     check_for,
+    lease_for,
 )
-from month1_caching_gateway.ratelimit.limiter import FailurePolicy, Limiter, Store, StoreFailed
+from month1_caching_gateway.ratelimit.lease_limiter import Hold, LeaseLimiter
+from month1_caching_gateway.ratelimit.limiter import Answer, Limiter, Store
+from month1_caching_gateway.ratelimit.limiters import Limiters, MemoryStores, RedisStores, Stores
 from month1_caching_gateway.ratelimit.memory_store import MemoryStore, MemoryTable
 from month1_caching_gateway.ratelimit.redis_batches import RedisBatches, script_text
 from month1_caching_gateway.ratelimit.redis_store import RedisStore
@@ -57,6 +63,7 @@ __all__ = [
     "SLIDING_WINDOW",
     "TOKEN_BUCKET",
     "Algorithm",
+    "Answer",
     "Ask",
     "Asker",
     "Bucket",
@@ -65,13 +72,19 @@ __all__ = [
     "CountedBy",
     "Decision",
     "FailurePolicy",
+    "Hold",
     "Lease",
     "LeaseAsk",
+    "LeaseCheck",
+    "LeaseLimiter",
     "LeasePolicy",
+    "LeaseRule",
     "LeaseStep",
     "Leases",
     "Limiter",
+    "Limiters",
     "MemoryStore",
+    "MemoryStores",
     "MemoryTable",
     "Meter",
     "Pair",
@@ -80,9 +93,11 @@ __all__ = [
     "RateCheck",
     "RedisBatches",
     "RedisStore",
+    "RedisStores",
     "Rule",
     "Store",
     "StoreFailed",
+    "Stores",
     "Window",
     "address_block",
     "check_for",
@@ -92,6 +107,7 @@ __all__ = [
     "empty_window",
     "full_after_s",
     "lease_decide",
+    "lease_for",
     "meter_decide",
     "pair_decide",
     "script_text",

@@ -39,6 +39,10 @@ class LeasePolicy:
         if not (math.isfinite(self.lease_s) and self.lease_s > 0.0):
             raise InvalidInput(f"lease_s {self.lease_s} must be > 0", field="lease_s")
 
+    def share(self, parts: int) -> LeasePolicy:
+        """One of `parts` shares, at least one slot; see `Policy.share`."""
+        return LeasePolicy(max(1, self.slots // parts), self.lease_s)
+
 
 class LeaseStep(Enum):
     """What is asked of a lease."""

@@ -1,37 +1,43 @@
 """Whom a request is counted for, and under which policy: request facts in, key and policy out.
 
 Theory of operation
-    A `Rule` says by what a route group is limited (API key, user, or address), what each plan may
-    do and what each route costs. `check_for` turns a caller and a route into one `RateCheck`. A
-    caller who lacks the rule's identity is counted by address: leaving the token out must not be
-    a way around the limit.
+    A rule says by what its routes are limited (API key, user, address, or whatever is known best),
+    and what each plan may do. `check_for` turns a caller into one `RateCheck`, `lease_for` into one
+    `LeaseCheck`. A caller who lacks the rule's identity is counted by address: leaving the token
+    out must not be a way around the limit.
 
 Invariants (tests cite them)
     I1  All addresses of one IPv6 /64 have one key: a customer is given at least that much, so a
         hop inside it escapes nothing.
     I2  An IPv4 address has one key, in whichever spelling it arrives (plain or IPv4-mapped).
     I3  Identities of different kinds never share a key, whatever a user may be called.
-    I4  No key contains an API key: keys are seen in logs and in the store.
+    I4  No key contains a secret: an API key is counted by its public id.
 
-Absent on purpose: several rules at once, and learning the plan (the token or a directory says it).
+Absent on purpose: several rules at once, and learning the plan (the API key or the token says it).
 Source: RFC 4291 sections 2.5.1 and 2.5.5.2; RFC 6177 on what a site is given.
 """
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 
+from month1_caching_gateway.ratelimit.algorithm import TOKEN_BUCKET, RateAlgorithm
+from month1_caching_gateway.ratelimit.concurrency import LeasePolicy
+from month1_caching_gateway.ratelimit.failure import FailurePolicy
 from month1_caching_gateway.ratelimit.token_bucket import Policy, check_cost
 from scalelab.errors import InvalidInput
 
+_KNOWN_ADDRESSES = 4096
+
 
 class CountedBy(Enum):
-    """What identifies the caller of a rule."""
+    """What identifies the caller of a rule. CALLER: the API key, the user, or the address."""
 
+    CALLER = "caller"
     API_KEY = "key"
     USER = "user"
     ADDRESS = "ip"
@@ -39,33 +45,52 @@ class CountedBy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What is known of a request. address: of the client, v4 or v6. plan: what was bought."""
+    """What is known of a request, all of it verified. address: of the client, v4 or v6.
+
+    key_id: the public id of an API key. plan: what was bought.
+    """
 
     address: str
     user: str | None = None
-    api_key: str | None = None
+    key_id: str | None = None
     plan: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """name: part of every key, without colons. default: of callers without a known plan.
+    """A rate. name: part of every key, without colons. default: of callers without a known plan.
 
-    costs: by route name, 1 if absent. Raises InvalidInput if a plan could never admit a route.
+    on_failure: what is answered while the store is gone.
     """
 
     name: str
-    by: CountedBy
     default: Policy
-    plans: Mapping[str, Policy]
-    costs: Mapping[str, float]
+    by: CountedBy = CountedBy.CALLER
+    plans: Mapping[str, Policy] = field(default_factory=dict[str, Policy])
+    algorithm: RateAlgorithm = TOKEN_BUCKET
+    on_failure: FailurePolicy = FailurePolicy.LOCAL_SHARE
 
     def __post_init__(self) -> None:
-        if not self.name or ":" in self.name:
-            raise InvalidInput(f"rule name {self.name!r} must have no colon", field="name")
+        _check_name(self.name)
+
+    def check_cost(self, cost: float) -> None:
+        """Raise InvalidInput if a plan could never admit this cost."""
         for policy in (self.default, *self.plans.values()):
-            for cost in self.costs.values():
-                check_cost(cost, policy)
+            check_cost(cost, policy)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRule:
+    """A limit on what is under way at one time; the fields mean what they mean in `Rule`."""
+
+    name: str
+    default: LeasePolicy
+    by: CountedBy = CountedBy.CALLER
+    plans: Mapping[str, LeasePolicy] = field(default_factory=dict[str, LeasePolicy])
+    on_failure: FailurePolicy = FailurePolicy.LOCAL_SHARE
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +102,42 @@ class RateCheck:
     cost: float
 
 
-def check_for(rule: Rule, caller: Caller, route: str) -> RateCheck:
+@dataclass(frozen=True, slots=True)
+class LeaseCheck:
+    """What to hold: a slot of `key` under `policy`."""
+
+    key: str
+    policy: LeasePolicy
+
+
+def check_for(rule: Rule, caller: Caller, cost: float = 1.0) -> RateCheck:
     """The one check of this request. Raises InvalidInput if the address is none.
 
     A caller who is counted by address for want of an identity gets the default policy: a plan
     belongs to an identity.
     """
-    cost = rule.costs.get(route, 1.0)
-    identity = _identity(rule.by, caller)
-    if identity is None:
-        key = f"{rule.name}:{CountedBy.ADDRESS.value}:{address_block(caller.address)}"
-        return RateCheck(key, rule.default, cost)
-    policy = rule.plans.get(caller.plan, rule.default) if caller.plan else rule.default
-    return RateCheck(f"{rule.name}:{rule.by.value}:{identity}", policy, cost)
+    key, known = _key(rule.name, rule.by, caller)
+    policy = rule.plans.get(caller.plan, rule.default) if known and caller.plan else rule.default
+    return RateCheck(key, policy, cost)
 
 
-def _identity(by: CountedBy, caller: Caller) -> str | None:
-    if by is CountedBy.API_KEY and caller.api_key:
-        return hashlib.sha256(caller.api_key.encode()).hexdigest()[:32]
-    if by is CountedBy.USER and caller.user:
-        return caller.user
-    return None
+def lease_for(rule: LeaseRule, caller: Caller) -> LeaseCheck:
+    """The one slot this request needs; as `check_for`."""
+    key, known = _key(rule.name, rule.by, caller)
+    policy = rule.plans.get(caller.plan, rule.default) if known and caller.plan else rule.default
+    return LeaseCheck(key, policy)
 
 
+def _key(name: str, by: CountedBy, caller: Caller) -> tuple[str, bool]:
+    """The key, and whether it is an identity's."""
+    if caller.key_id and by in (CountedBy.CALLER, CountedBy.API_KEY):
+        return f"{name}:key:{caller.key_id}", True
+    if caller.user and by in (CountedBy.CALLER, CountedBy.USER):
+        return f"{name}:user:{caller.user}", True
+    return f"{name}:ip:{address_block(caller.address)}", False
+
+
+@lru_cache(maxsize=_KNOWN_ADDRESSES)
 def address_block(address: str) -> str:
     """An IPv4 address as it is, an IPv6 address as its /64, a mapped one as the IPv4 it stands for.
 
@@ -114,3 +152,8 @@ def address_block(address: str) -> str:
     if parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)
     return str(ipaddress.IPv6Network((parsed, 64), strict=False))
+
+
+def _check_name(name: str) -> None:
+    if not name or ":" in name:
+        raise InvalidInput(f"rule name {name!r} must have no colon", field="name")

@@ -1,64 +1,45 @@
 """The limiter a gateway asks: a store, and a named answer for the time the store is gone.
 
-Theory of operation
-    `Limiter.check` asks the store. When the store is unreachable or late, the `FailurePolicy`
-    decides, and for `cooloff_s` seconds the store is not asked at all: otherwise every request
-    of an outage would wait for the deadline first.
-
-        OPEN         admit everything: the shop goes on, unprotected
-        CLOSED       refuse with `Unavailable`: nothing passes uncounted
-        LOCAL_SHARE  count here, with 1/processes of each policy: the sum over all processes
-                     keeps the limit when the load is spread evenly (the default)
-
-    On the way into an outage a key may be admitted by both: at most one share beyond its limit.
+Bound while the store fails (tests assert it)
+    In t seconds at most bound(policy, t) is admitted by the store and bound(share, t) by each
+    process's local share, so over n processes at most bound(policy, t) + n * bound(share, t),
+    which is about twice the policy. A store that loses its data (a restart, a flush) begins every
+    key anew: one capacity more for each loss. OPEN states no bound; CLOSED has the store's alone.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol
 
 from month1_caching_gateway.ratelimit.algorithm import TOKEN_BUCKET, RateAlgorithm
+from month1_caching_gateway.ratelimit.failure import FailurePolicy, Outage, StoreFailed
 from month1_caching_gateway.ratelimit.memory_store import MemoryStore
 from month1_caching_gateway.ratelimit.token_bucket import Decision, Policy, check_cost
 from scalelab.clock import Clock
 from scalelab.errors import OutcomeUnknown, Unavailable
 
+Answer = Decision | asyncio.Future[Decision]
+"""A decision, or the future of the batch that brings it; the batch's deadline ends the wait."""
+
 
 class Store(Protocol):
     """Where the buckets are. Adapters: MemoryStore, RedisStore; one contract suite for both."""
 
-    async def check(self, key: str, policy: Policy, *, cost: float = 1.0) -> Decision:
+    def ask(self, key: str, policy: Policy, *, cost: float = 1.0) -> Answer:
         """Take `cost` tokens of `key` or refuse.
 
-        Raises InvalidInput (a cost that can never be admitted), Unavailable (not counted),
-        OutcomeUnknown (perhaps counted).
+        It, or its future, raises InvalidInput (a cost that can never be admitted), Unavailable
+        (not counted), OutcomeUnknown (perhaps counted).
         """
         ...
-
-
-class FailurePolicy(Enum):
-    """What a limiter answers while its store is gone."""
-
-    OPEN = "open"
-    CLOSED = "closed"
-    LOCAL_SHARE = "local_share"
-
-
-@dataclass(frozen=True, slots=True)
-class StoreFailed:
-    """The store did not answer; `policy` decides until the cool-off ends."""
-
-    policy: FailurePolicy
-    error: str
 
 
 class Limiter:
     """A store with a failure policy. One per process; for one event loop.
 
-    algorithm: of the local share; give the store's own.
+    algorithm: of the local share; give the store's own. processes: over which a share is cut.
     """
 
     def __init__(
@@ -75,37 +56,51 @@ class Limiter:
         if processes < 1:
             raise ValueError("processes must be >= 1")
         self._store = store
-        self._clock = clock
-        self._on_failure = on_failure
         self._processes = processes
-        self._cooloff_s = cooloff_s
-        self._on_event = on_event
         self._local = MemoryStore(clock, algorithm=algorithm)
-        self._ask_again_at_s = float("-inf")
+        self._outage = Outage(clock, on_failure, cooloff_s=cooloff_s, on_event=on_event)
 
-    async def check(self, key: str, policy: Policy, *, cost: float = 1.0) -> Decision:
-        """Take `cost` tokens of `key`, or refuse.
+    def ask(self, key: str, policy: Policy, *, cost: float = 1.0) -> Answer:
+        """A decision at once where that is possible; else a future, to be given to `settle`.
 
         Raises InvalidInput for a cost that can never be admitted, and Unavailable when the store
         is gone and the failure policy is CLOSED.
         """
-        if self._clock.monotonic_s() < self._ask_again_at_s:
+        if self._outage.lasts:
             return self._without_store(key, policy, cost)
         try:
-            return await self._store.check(key, policy, cost=cost)
+            return self._store.ask(key, policy, cost=cost)
         except (Unavailable, OutcomeUnknown) as error:
-            self._ask_again_at_s = self._clock.monotonic_s() + self._cooloff_s
-            if self._on_event is not None:
-                self._on_event(StoreFailed(self._on_failure, str(error)))
-            return self._without_store(key, policy, cost)
+            return self._failed(error, key, policy, cost)
+
+    def settle(
+        self, answer: asyncio.Future[Decision], key: str, policy: Policy, *, cost: float = 1.0
+    ) -> Decision:
+        """The decision of a future that is done; the failure policy's, if it failed. Raises so."""
+        try:
+            return answer.result()
+        except (Unavailable, OutcomeUnknown) as error:
+            return self._failed(error, key, policy, cost)
+
+    async def check(self, key: str, policy: Policy, *, cost: float = 1.0) -> Decision:
+        """As `ask` and `settle`, for whoever can wait."""
+        answer = self.ask(key, policy, cost=cost)
+        if isinstance(answer, Decision):
+            return answer
+        try:
+            return await answer
+        except (Unavailable, OutcomeUnknown) as error:
+            return self._failed(error, key, policy, cost)
+
+    def _failed(self, error: Exception, key: str, policy: Policy, cost: float) -> Decision:
+        self._outage.begin(error)
+        return self._without_store(key, policy, cost)
 
     def _without_store(self, key: str, policy: Policy, cost: float) -> Decision:
         check_cost(cost, policy)
-        if self._on_failure is FailurePolicy.OPEN:
+        if self._outage.policy is FailurePolicy.OPEN:
             return Decision(admitted=True, remaining=policy.capacity - cost, retry_after_s=0.0)
-        if self._on_failure is FailurePolicy.CLOSED:
-            raise Unavailable(
-                "the rate limiter's store does not answer", retry_after_s=self._cooloff_s
-            )
+        if self._outage.policy is FailurePolicy.CLOSED:
+            raise self._outage.refusal()
         share = policy.share(self._processes)
-        return self._local.check_now(key, share, cost=min(cost, share.capacity))
+        return self._local.ask(key, share, cost=min(cost, share.capacity))

@@ -70,10 +70,10 @@ class MemoryStore:
     def __len__(self) -> int:
         return len(self._table)
 
-    def check_now(self, key: str, policy: Policy, *, cost: float = 1.0) -> Decision:
+    def ask(self, key: str, policy: Policy, *, cost: float = 1.0) -> Decision:
         """Decide without waiting. Raises InvalidInput for a cost the policy can never admit."""
         return self._table.ask_now(key, Ask(policy, cost))
 
     async def check(self, key: str, policy: Policy, *, cost: float = 1.0) -> Decision:
-        """As `check_now`, in the shape every store has."""
-        return self.check_now(key, policy, cost=cost)
+        """As `ask`, for whoever awaits his answers."""
+        return self.ask(key, policy, cost=cost)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import redis.asyncio as redis_asyncio
 
 from month1_caching_gateway.ratelimit.algorithm import TOKEN_BUCKET, Ask, RateAlgorithm
@@ -37,11 +39,15 @@ class RedisStore:
             max_pending=max_pending,
         )
 
-    async def check(self, key: str, policy: Policy, *, cost: float = 1.0) -> Decision:
-        """Take `cost` of `key`'s allowance or refuse; waits for this tick's batch.
+    def ask(self, key: str, policy: Policy, *, cost: float = 1.0) -> asyncio.Future[Decision]:
+        """Take `cost` of `key`'s allowance or refuse; the future ends with this tick's batch.
 
         Raises InvalidInput, Unavailable (not counted), OutcomeUnknown (perhaps counted).
         """
+        return self._batches.ask(key, Ask(policy, cost))
+
+    async def check(self, key: str, policy: Policy, *, cost: float = 1.0) -> Decision:
+        """As `ask`, for whoever can wait."""
         return await self._batches.ask(key, Ask(policy, cost))
 
     async def aclose(self) -> None:

@@ -186,6 +186,8 @@ def _hidden(status: int) -> str:
 def _challenge(code: str) -> str:
     if code in ("token_missing", "unauthenticated"):
         return "Bearer"
+    if code.startswith("key_"):
+        return 'ApiKey realm="gateway"'
     if code == "invalid_client":
         return 'Basic realm="token"'
     return 'Bearer error="invalid_token"'

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 import h11
 
 from month1_caching_gateway.gateway import Endpoint, Gateway, GatewaySettings, Route, Upstream
-from month1_caching_gateway.gateway.admission import RateLimiter, Verifier
-from month1_caching_gateway.ratelimit import Limiter, MemoryStore, Policy
+from month1_caching_gateway.gateway.admission import RateLimiter, Rates, no_keys
+from month1_caching_gateway.gateway.api_keys import KeyRing
+from month1_caching_gateway.gateway.identity import Verifier
+from month1_caching_gateway.ratelimit import Limiter, Limiters, MemoryStore
 from scalelab.clock import Clock, SystemClock
 from scalelab.errors import Unauthenticated
 from scalelab.security import Principal
@@ -191,8 +193,9 @@ async def running(
     *,
     settings: GatewaySettings | None = None,
     verifier: Verifier | None = None,
-    limiter: RateLimiter | None = None,
-    rates: dict[str, Policy] | None = None,
+    limiter: RateLimiter | Limiters | None = None,
+    rates: Rates | None = None,
+    keys: Callable[[], KeyRing] = no_keys,
     clock: Clock | None = None,
     trace_export: str = "none",
     **limits: int,
@@ -215,6 +218,7 @@ async def running(
         telemetry,
         clock,
         rates=rates,
+        keys=keys,
         log_sink=lines.append,
     )
     port = await gateway.start("127.0.0.1", 0)

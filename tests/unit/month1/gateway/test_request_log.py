@@ -23,6 +23,7 @@ def record(path: str = "/", subject: str = "u", wait_s: float | None = None) -> 
         code="",
         upstream="app",
         subject=subject,
+        key_id="k1",
         client="::1",
         bytes_in=1,
         bytes_out=2,

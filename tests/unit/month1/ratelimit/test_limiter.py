@@ -25,7 +25,7 @@ class FlakyStore:
         self.error: Exception | None = None
         self.asked = 0
 
-    async def check(self, key: str, policy: Policy, *, cost: float = 1.0) -> Decision:
+    def ask(self, key: str, policy: Policy, *, cost: float = 1.0) -> Decision:
         self.asked += 1
         if self.error is not None:
             raise self.error

@@ -1,0 +1,119 @@
+"""A stored answer, ready to be sent, and the bounded store that holds all of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from month1_caching_gateway.response_cache.freshness import Freshness
+from month1_caching_gateway.response_cache.key import Key, variant_of
+
+_OVERHEAD_BYTES = 600
+"""What an entry takes beside its bytes: objects, dict slots, pointers. Measured, rounded up."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """headers: lower-case names in order, end to end ones only. named: the same, joined by comma.
+
+    wire: the head as it goes out, from the status line on, without the empty line and without what
+    differs from answer to answer. vary: names in a fixed order; variant: the values they had.
+    """
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    named: Mapping[bytes, bytes]
+    wire: bytes
+    body: bytes
+    vary: tuple[bytes, ...]
+    variant: tuple[bytes, ...]
+    freshness: Freshness
+
+    @property
+    def size_bytes(self) -> int:
+        """What the store counts."""
+        return len(self.wire) * 3 + len(self.body) + _OVERHEAD_BYTES
+
+
+def _no_variants() -> list[Entry]:
+    return []
+
+
+@dataclass(slots=True)
+class _Variants:
+    """All answers under one key, the one stored last first."""
+
+    entries: list[Entry] = field(default_factory=_no_variants)
+
+
+class EntryStore:
+    """At most `max_bytes` of answers; the key used least recently goes first.
+
+    At most `max_variants` answers a key: a service that varies by a free text cannot fill the
+    store with one page. Cost: O(1) a lookup, O(variants) where an answer varies.
+    """
+
+    def __init__(self, max_bytes: int, *, max_variants: int = 16) -> None:
+        self._max_bytes = max_bytes
+        self._max_variants = max_variants
+        self._keys: OrderedDict[Key, _Variants] = OrderedDict()
+        self.bytes = 0
+        self.evicted = 0
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def find(self, key: Key, asked: Mapping[bytes, bytes]) -> Entry | None:
+        """The answer chosen by this request's headers, if there is one."""
+        variants = self._keys.get(key)
+        if variants is None:
+            return None
+        self._keys.move_to_end(key)
+        for entry in variants.entries:
+            if not entry.vary or variant_of(entry.vary, asked) == entry.variant:
+                return entry
+        return None
+
+    def put(self, key: Key, entry: Entry) -> None:
+        """Keep an answer in the place of the one it was chosen like."""
+        if entry.size_bytes > self._max_bytes:
+            self.drop(key)
+            return
+        variants = self._keys.get(key)
+        if variants is None:
+            variants = self._keys[key] = _Variants()
+        kept = [
+            one
+            for one in variants.entries
+            if one.vary == entry.vary and one.variant != entry.variant
+        ][: self._max_variants - 1]
+        self.bytes += entry.size_bytes + sum(one.size_bytes for one in kept)
+        self.bytes -= sum(one.size_bytes for one in variants.entries)
+        variants.entries = [entry, *kept]
+        self._keys.move_to_end(key)
+        while self.bytes > self._max_bytes:
+            self._drop_oldest()
+
+    def drop(self, key: Key) -> bool:
+        """Forget every answer under a key; whether there was one."""
+        variants = self._keys.pop(key, None)
+        if variants is None:
+            return False
+        self.bytes -= sum(one.size_bytes for one in variants.entries)
+        return True
+
+    def drop_target(self, host: bytes, path: str) -> int:
+        """Forget every answer of a target, whatever its query; how many keys that were.
+
+        Cost: O(keys): called for unsafe methods only.
+        """
+        found = [key for key in self._keys if key[0] == host and key[1] == path]
+        for key in found:
+            self.drop(key)
+        return len(found)
+
+    def _drop_oldest(self) -> None:
+        _, variants = self._keys.popitem(last=False)
+        self.bytes -= sum(one.size_bytes for one in variants.entries)
+        self.evicted += 1
