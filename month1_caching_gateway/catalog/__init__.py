@@ -6,11 +6,13 @@ from month1_caching_gateway.catalog.app import CatalogConfig, create_catalog_app
 from month1_caching_gateway.catalog.database import DatabaseSettings, Sessions
 from month1_caching_gateway.catalog.product import Draft, Product
 from month1_caching_gateway.catalog.seed import draw, fill, product_id, seed
+from month1_caching_gateway.catalog.versions import Lifetime
 
 __all__ = [
     "CatalogConfig",
     "DatabaseSettings",
     "Draft",
+    "Lifetime",
     "Product",
     "Sessions",
     "create_catalog_app",

@@ -18,7 +18,8 @@ from fastapi import FastAPI
 from month1_caching_gateway.caching import Policy, count_events
 from month1_caching_gateway.catalog.catalog import Catalog
 from month1_caching_gateway.catalog.database import DatabaseSettings, Sessions
-from month1_caching_gateway.catalog.routes import catalog_router
+from month1_caching_gateway.catalog.routes import STATUSES, catalog_router
+from month1_caching_gateway.catalog.versions import Lifetime
 from scalelab.clients import migrations, redis
 from scalelab.clock import Clock, SystemClock
 from scalelab.security import TokenVerifier
@@ -29,7 +30,7 @@ from scalelab.web import create_app
 @dataclass(frozen=True, slots=True)
 class CatalogConfig:
     """redis_timeout_s: for each answer of Redis; past it the database is asked. max_age_s: whole
-    seconds others may keep a public answer."""
+    seconds others may keep a public answer. v1_lifetime: None where version 1 is the only one."""
 
     database: DatabaseSettings
     redis_url: str
@@ -37,6 +38,7 @@ class CatalogConfig:
     redis_timeout_s: float = 0.25
     redis_connections: int = 64
     max_age_s: int = 5
+    v1_lifetime: Lifetime | None = None
 
 
 def create_catalog_app(
@@ -78,10 +80,14 @@ def create_catalog_app(
     return create_app(
         telemetry=telemetry,
         title="Catalogue",
-        routers=[catalog_router(catalog, verifier, max_age_s=config.max_age_s)],
+        routers=[
+            catalog_router(
+                catalog, verifier, max_age_s=config.max_age_s, lifetime=config.v1_lifetime
+            )
+        ],
         lifespan=lifespan,
         readiness={"database": sessions.ping},
-        statuses={"invalid_cursor": 400},
+        statuses=STATUSES,
         clock=clock,
     )
 

@@ -1,7 +1,8 @@
 """A product and its representations: the pure part of the catalogue.
 
-A product is made once and changed by whole replacement; each change that alters anything raises
-`version` by one. Everything else hangs on that number: the ETag names it, the cache compares it.
+Each change that alters anything raises a product's `version` by one; a deleted one that is made
+again goes on where it was. Everything else hangs on that number: the ETag names it, the cache
+compares it.
 
 Invariants (tests cite them)
     P1  Two different representations of a product never share an ETag.
@@ -16,7 +17,6 @@ import base64
 import binascii
 import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass
 
 from scalelab.errors import CorruptData, InvalidInput
@@ -24,13 +24,8 @@ from scalelab.errors import CorruptData, InvalidInput
 PRODUCT_ID = r"^[a-z0-9-]{1,40}$"
 """The form of a product id."""
 
-_REPRESENTATION = 1
-"""Raised when the JSON of a product changes its form: old ETags must not match new bytes."""
-
 _DIGEST_BYTES = 6
 _CURSOR_PERSON = b"products"
-_TAG = r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"'
-_TAG_LIST = re.compile(rf"{_TAG}(?:[ \t]*,[ \t]*{_TAG})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +65,25 @@ def decode_product(raw: bytes) -> Product:
         raise CorruptData("a cached product is not readable") from error
 
 
-def etag(product: Product) -> str:
-    """The strong entity tag of the product's JSON, quotes included (P1)."""
-    return f'"{_REPRESENTATION}-{product.version}"'
+def etag(product: Product, representation: int = 1) -> str:
+    """The strong entity tag of the product's JSON, quotes included (P1).
 
-
-def matches(if_none_match: str, tag: str) -> bool:
-    """Whether an If-None-Match header names `tag`, by weak comparison.
-
-    Source: RFC 9110 section 13.1.2. A header that is no list of tags matches nothing: the client
-    then gets the full answer, which is never wrong.
+    representation: which of its forms; raised or new when the JSON of a product changes its form,
+    because old tags must not match new bytes.
     """
-    header = if_none_match.strip()
-    if header == "*":
-        return True
-    if not _TAG_LIST.fullmatch(header):
-        return False
-    return tag.strip('"') in re.findall(_TAG, header)
+    return f'"{representation}-{product.version}"'
+
+
+def page_etag(body: bytes) -> str:
+    """The strong entity tag of a page of the list: its digest, as no version covers a page."""
+    return f'"p-{hashlib.blake2s(body, digest_size=12).hexdigest()}"'
+
+
+def draft_of(product: Product) -> Draft:
+    """What a keeper would have to say to make this product."""
+    return Draft(
+        product.name, product.description, product.category, product.unit_minor, product.currency
+    )
 
 
 def encode_cursor(last_product_id: str) -> str:

@@ -26,15 +26,19 @@ UnitMinor = Annotated[int, Field(gt=0, le=UNIT_MINOR_MAX, strict=True), BeforeVa
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 """No control characters: PostgreSQL refuses NUL, and a line of a log stays one line."""
 
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)]
+Description = Annotated[str, Field(max_length=2000, pattern=_PRINTABLE)]
+Category = Annotated[str, Field(min_length=1, max_length=60, pattern=_PRINTABLE)]
+
 
 class ProductIn(BaseModel):
     """A product as its keeper states it, whole."""
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)]
-    description: Annotated[str, Field(max_length=2000, pattern=_PRINTABLE)]
-    category: Annotated[str, Field(min_length=1, max_length=60, pattern=_PRINTABLE)]
+    name: Name
+    description: Description
+    category: Category
     unit_minor: UnitMinor
     currency: Currency
 

@@ -46,6 +46,8 @@ OPERATIONS: Mapping[str, Sequence[str]] = {
 CLOSED = {
     "POST /oauth2/token",
     "PUT /api/v1/products/{product_id}",
+    "PATCH /api/v1/products/{product_id}",
+    "DELETE /api/v1/products/{product_id}",
     "GET /internal/v1/prices",
     "PUT /internal/v1/holds/{hold_id}",
     "DELETE /internal/v1/holds/{hold_id}",

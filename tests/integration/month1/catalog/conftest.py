@@ -7,6 +7,7 @@ import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from fastapi import FastAPI
 from month1_caching_gateway.catalog import (
     CatalogConfig,
     DatabaseSettings,
+    Lifetime,
     Sessions,
     create_catalog_app,
     migrate,
@@ -26,6 +28,8 @@ from scalelab.telemetry import TelemetrySettings, build_telemetry
 
 ISSUER, AUDIENCE = "https://issuer.test", "catalog-test"
 PRODUCTS = 25
+LIFETIME = Lifetime(datetime(2026, 3, 1, tzinfo=UTC), datetime(2027, 3, 1, 12, tzinfo=UTC))
+"""When version 1 of the tests' catalogue was declared old, and when it may go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ def build_shelf(dsn: str, redis_url: str) -> Shelf:
     """An app that nobody has started, and a client that calls it in process."""
     key, clock = SigningKey.generate(), SystemClock()
     app = create_catalog_app(
-        CatalogConfig(DatabaseSettings(dsn), redis_url, redis_timeout_s=5.0),
+        CatalogConfig(DatabaseSettings(dsn), redis_url, redis_timeout_s=5.0, v1_lifetime=LIFETIME),
         telemetry=build_telemetry(TelemetrySettings("catalog"), stream=io.StringIO()),
         verifier=TokenVerifier(StaticJwks(jwks([key])), ISSUER, AUDIENCE, clock),
     )

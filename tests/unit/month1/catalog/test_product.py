@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from month1_caching_gateway.catalog.entity_tags import matches
 from month1_caching_gateway.catalog.product import (
     PRODUCT_ID,
     Product,
@@ -17,7 +18,6 @@ from month1_caching_gateway.catalog.product import (
     encode_cursor,
     encode_product,
     etag,
-    matches,
 )
 from month1_caching_gateway.catalog.seed import draw
 from scalelab.errors import CorruptData, InvalidInput
