@@ -25,6 +25,7 @@ def container_addresses(folder: Path) -> Addresses:
         database_dsn=f"postgresql://catalog@{DATABASE_HOST}/catalog?passfile={folder}/pgpass",
         redis_url="redis://redis:6379/0",
         key_file=folder / "issuer" / "es256.pem",
+        routes_file=folder / "routes.yaml",
         bind_host="0.0.0.0",
     )
 

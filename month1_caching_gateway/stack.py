@@ -3,8 +3,9 @@
     with Runtime(folder, private=True) as runtime:
         stack = start_stack(runtime)
 
-Order: PostgreSQL and Redis; the tables; three replicas of the catalogue, the token issuer and the
-gateway at once; the edge last. A second start finds its data and its key and changes neither.
+Order: PostgreSQL, Redis and Memcached; the tables; three replicas of the catalogue, the token
+issuer and the gateway at once; the origin and the edge last. A second start finds its data and its
+key and changes neither. Memcached and nginx are the parts the stack can do without.
 """
 
 from __future__ import annotations
@@ -15,6 +16,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from month1_caching_gateway.edge import (
+    EdgeSettings,
+    OriginSettings,
+    Servers,
+    build,
+    edge_config,
+    edge_files,
+    origin_config,
+)
 from month1_caching_gateway.topology import (
     PORTS,
     REPLICAS,
@@ -25,14 +35,20 @@ from month1_caching_gateway.topology import (
 )
 from scalelab.lab.runtime import Runtime
 from scalelab.lab.servers import (
+    Memcached,
     Nginx,
     Postgres,
     Redis,
+    Server,
     ServerFailed,
     ServerMissing,
     ServiceSpec,
 )
 
+SITE = Path(__file__).with_name("edge") / "site"
+"""Pages as they are written; `edge.build` gives their files names that may be kept for ever."""
+
+_HOSTS = ("127.0.0.1", "localhost")
 _PREPARE_TIMEOUT_S = 120.0
 _PACKAGE = "month1_caching_gateway"
 
@@ -45,6 +61,7 @@ class Stack:
     addresses: Addresses
     links: list[tuple[str, str]]
     without: tuple[str, ...]
+    has_edge: bool
 
     @property
     def url(self) -> str:
@@ -54,7 +71,7 @@ class Stack:
     @property
     def edge_url(self) -> str | None:
         """The edge in front of the gateway; None where there is no nginx."""
-        return None if self.without else self.addresses.url("edge")
+        return self.addresses.url("edge") if self.has_edge else None
 
 
 def start(runtime: Runtime) -> list[tuple[str, str]]:
@@ -66,8 +83,8 @@ def start(runtime: Runtime) -> list[tuple[str, str]]:
 def start_stack(runtime: Runtime, *, products: int = 500) -> Stack:
     """Start everything and return when the gateway answers.
 
-    Raises ServerMissing or ServerFailed with a sentence for a person. The edge is the one part the
-    stack can do without; its absence is reported in `without`.
+    Raises ServerMissing or ServerFailed with a sentence for a person. What the stack can do without
+    is reported in `without`.
     """
     ports = {name: runtime.port(name, default) for name, default in PORTS.items()}
     postgres = Postgres("postgres", port=ports["postgres"])
@@ -79,18 +96,24 @@ def start_stack(runtime: Runtime, *, products: int = 500) -> Stack:
         database_dsn=postgres.ensure_database("catalog", "catalog"),
         redis_url=redis.url,
         key_file=key_path(runtime.root),
+        routes_file=routes_path(runtime.root),
+        trusted_proxies="127.0.0.1",
     )
     _prepare(runtime, addresses, products)
-    write_routes(runtime.root, addresses)
+    write_routes(addresses)
     _write_database_dsn(runtime.root, addresses)
-    runtime.services(*_services(runtime.root, addresses))
-    links, without = _start_edge(runtime, addresses)
-    links += [
-        ("gateway", addresses.url("gateway") + "/api/v1/products"),
+    runtime.services(*_services(addresses))
+    memcached = Memcached("memcached", ports["memcached"])
+    missing = [_unless_missing(runtime, memcached), _start_edge(runtime, addresses)]
+    edge = [] if missing[1] else [("shop window, by the edge", addresses.url("edge") + "/")]
+    links = [
+        *edge,
+        ("gateway", addresses.url("gateway") + "/api/v2/products"),
         ("gateway's metrics", addresses.url("gateway-admin") + "/metrics"),
         ("API of the catalogue", addresses.url(REPLICAS[0]) + "/docs"),
     ]
-    return Stack(runtime, addresses, links, without)
+    without = tuple(sentence for sentence in missing if sentence)
+    return Stack(runtime, addresses, links, without, has_edge=not missing[1])
 
 
 def key_path(root: Path) -> Path:
@@ -103,9 +126,9 @@ def routes_path(root: Path) -> Path:
     return root / "gateway" / "routes.yaml"
 
 
-def write_routes(root: Path, addresses: Addresses) -> None:
+def write_routes(addresses: Addresses) -> None:
     """Fill routes.yaml for this stack; replaced whole, so that the gateway never reads half."""
-    path = routes_path(root)
+    path = addresses.routes_file
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(".routes.yaml.new")
     aside.write_text(routes_text(ROUTES_FILE.read_text(encoding="utf-8"), addresses), "utf-8")
@@ -156,39 +179,53 @@ def _prepare(runtime: Runtime, addresses: Addresses, products: int) -> None:
         )
 
 
-def _services(root: Path, addresses: Addresses) -> list[ServiceSpec]:
-    specs = [
+def _services(addresses: Addresses) -> list[ServiceSpec]:
+    """Our own processes. The gateway counts as ready when its admin port says so."""
+    return [
         ServiceSpec(
             name,
             ("python", "-m", f"{_PACKAGE}.{'catalog' if name in REPLICAS else name}"),
-            port=addresses.ports[name],
+            port=addresses.ports["gateway-admin" if name == "gateway" else name],
             env=environment(name, addresses),
             restart=True,
         )
-        for name in (*REPLICAS, "issuer")
+        for name in (*REPLICAS, "issuer", "gateway")
     ]
-    gateway = ServiceSpec(
-        "gateway",
-        ("python", "-m", f"{_PACKAGE}.gateway_process", str(routes_path(root))),
-        port=addresses.ports["gateway-admin"],
-        env=environment("gateway", addresses),
-        restart=True,
-    )
-    return [*specs, gateway]
 
 
-def _start_edge(
-    runtime: Runtime, addresses: Addresses
-) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
-    """nginx in front of the gateway: its links, or the sentence that says why there is none."""
-    config = (
-        "server { listen 127.0.0.1:$PORT; location / { "
-        f"proxy_pass {addresses.url('gateway')}; proxy_http_version 1.1; "
-        'proxy_set_header Host $http_host; proxy_set_header Connection ""; } }'
+def _start_edge(runtime: Runtime, addresses: Addresses) -> str:
+    """nginx twice in front of the gateway: the origin, which has the built pages, and an edge point
+    that keeps what the origin calls public. Returns why there is none, or nothing."""
+    site = runtime.data / "site"
+    build(SITE, site)
+    origin = Nginx(
+        origin_config(
+            OriginSettings(
+                hosts=_HOSTS,
+                site=str(site),
+                api=Servers((f"127.0.0.1:{addresses.ports['gateway']}",)),
+            )
+        ),
+        "origin",
+        addresses.ports["origin"],
     )
-    edge = Nginx(config, "edge", addresses.ports["edge"], ready_path="/api/v1/products")
+    settings = EdgeSettings(
+        "near", hosts=_HOSTS, origin=Servers((f"127.0.0.1:{addresses.ports['origin']}",))
+    )
+    edge = Nginx(
+        edge_config(settings),
+        "edge",
+        addresses.ports["edge"],
+        files=edge_files(settings),
+        ready_path="/edge/health",
+    )
+    return _unless_missing(runtime, origin, edge)
+
+
+def _unless_missing(runtime: Runtime, *servers: Server) -> str:
+    """Start what the stack can do without; the sentence that says why it is not there, or none."""
     try:
-        runtime.start(edge)
+        runtime.start(*servers)
     except (ServerMissing, ServerFailed) as missing:
-        return [], (str(missing),)
-    return [("edge", addresses.url("edge") + "/api/v1/products")], ()
+        return str(missing)
+    return ""

@@ -20,6 +20,7 @@ PORTS: Mapping[str, int] = {
     "gateway": 8101,
     "gateway-admin": 8102,
     "issuer": 8103,
+    "origin": 8104,
     "catalog-1": 8111,
     "catalog-2": 8112,
     "catalog-3": 8113,
@@ -38,13 +39,17 @@ ROUTES_FILE = Path(__file__).with_name("routes.yaml")
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where everything is. hosts, ports: by process name. key_file: the issuer's signing key."""
+    """Where everything is. hosts, ports: by process name. key_file: the issuer's signing key.
+    routes_file: the filled routes. trusted_proxies: whose X-Forwarded-For the gateway believes.
+    """
 
     ports: Mapping[str, int]
     hosts: Mapping[str, str]
     database_dsn: str
     redis_url: str
     key_file: Path
+    routes_file: Path
+    trusted_proxies: str = ""
     bind_host: str = "127.0.0.1"
     log_level: str = "info"
 
@@ -99,6 +104,8 @@ def _issuer(at: Addresses) -> dict[str, str]:
 
 def _gateway(at: Addresses) -> dict[str, str]:
     return {
+        "config": str(at.routes_file),
+        "trusted_proxies": at.trusted_proxies,
         "admin_host": at.bind_host,
         "admin_port": str(at.ports["gateway-admin"]),
         "redis_url": at.redis_url,

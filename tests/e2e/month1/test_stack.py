@@ -73,16 +73,17 @@ def test_a_product_is_a_miss_then_a_hit_then_304(client: httpx.Client) -> None:
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_the_edge_passes_reads_on(stack: Stack) -> None:
-    """A reader may come by the edge as well."""
+def test_the_edge_shows_the_pages_and_keeps_public_answers(stack: Stack) -> None:
+    """The built page, then a list from behind the gateway: the second time from the edge."""
     if stack.edge_url is None:
         pytest.skip(f"no edge: {stack.without[0]}")
-    answer = httpx.get(f"{stack.edge_url}/api/v1/products?limit=3", timeout=DEADLINE_S)
-    assert [product["product_id"] for product in answer.json()["products"]] == [
-        "p-0001",
-        "p-0002",
-        "p-0003",
-    ]
+    with httpx.Client(base_url=stack.edge_url, timeout=DEADLINE_S) as client:
+        page = client.get("/")
+        assert page.headers["content-type"].startswith("text/html")
+        first, second = [client.get("/api/v2/products?limit=3") for _ in range(2)]
+    assert [item["id"] for item in first.json()["items"]] == ["p-0001", "p-0002", "p-0003"]
+    kept = [answer.headers["x-edge-cache"] for answer in (first, second)]
+    assert kept == ["MISS", "HIT"]
 
 
 def test_a_write_needs_the_keeper_and_is_seen_at_once(stack: Stack, client: httpx.Client) -> None:

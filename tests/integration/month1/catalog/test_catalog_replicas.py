@@ -70,6 +70,7 @@ def replicas(database_dsn: str, redis_server: Redis, tmp_path: Path) -> Iterator
             database_dsn=database_dsn,
             redis_url=redis_server.url_of(0),
             key_file=tmp_path / "keys" / "es256.pem",
+            routes_file=tmp_path / "routes.yaml",
         )
         runtime.services(
             *(

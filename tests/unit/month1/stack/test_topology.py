@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings
 from month1_caching_gateway.catalog.service import CatalogSettings
 from month1_caching_gateway.containers import container_addresses, make
 from month1_caching_gateway.gateway import load_config
-from month1_caching_gateway.gateway_process import GatewayProcessSettings
+from month1_caching_gateway.gateway.process_settings import ProcessSettings
 from month1_caching_gateway.issuer import IssuerSettings
 from month1_caching_gateway.topology import (
     PORTS,
@@ -35,12 +35,13 @@ AT = Addresses(
     database_dsn="postgresql://x",
     redis_url="redis://127.0.0.1:1/0",
     key_file=Path("/secrets/key.pem"),
+    routes_file=Path("/secrets/routes.yaml"),
 )
 
 
 def settings_of(name: str) -> type[BaseSettings]:
     if name == "gateway":
-        return GatewayProcessSettings
+        return ProcessSettings
     return IssuerSettings if name == "issuer" else CatalogSettings
 
 
@@ -105,9 +106,8 @@ def test_a_container_is_told_what_its_native_twin_is_told(
     told = {key: str(value) for key, value in services()[name]["environment"].items()}
     expected = environment(name, container_addresses(Path("/secrets")))
     assert expected.items() >= told.items()
-    assert {key for key in expected if key not in told} <= {
-        f"{name.split('-')[0].upper()}_LOG_LEVEL"
-    }
+    untold = {key.partition("_")[2] for key in expected if key not in told}
+    assert untold <= {"LOG_LEVEL", "TRUSTED_PROXIES"}
     check(name, told, monkeypatch)
 
 
