@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scalelab.balancing.picks import Backend
+from scalelab.balancing.picks import Candidate
 from scalelab.errors import Unavailable
 from scalelab.hashing.ring import DEFAULT_BALANCE, Ring
 
 
 def ring_pick(
-    backends: Sequence[Backend], ring: Ring, key: str, *, balance: float = DEFAULT_BALANCE
+    backends: Sequence[Candidate], ring: Ring, key: str, *, balance: float = DEFAULT_BALANCE
 ) -> int | None:
     """The index of the key's server, or None if no server of the ring is available.
 

@@ -19,12 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from scalelab.balancing.picks import Backend
+from scalelab.balancing.picks import Candidate
 from scalelab.errors import InvalidInput
 
 
 def weighted_round_robin(
-    backends: Sequence[Backend], weights: Mapping[str, int], credits: Mapping[str, int]
+    backends: Sequence[Candidate], weights: Mapping[str, int], credits: Mapping[str, int]
 ) -> tuple[int | None, dict[str, int]]:
     """The index of the next server, or None if none is available, and the credits for next time.
 
