@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import xxhash
@@ -35,7 +35,8 @@ _MAGIC = b"SLBF\x01"
 _HEADER = struct.Struct("<5sQHQ")  # magic with version, bits, hashes, keys added
 _CHECKSUM = struct.Struct("<Q")
 _MAX_HASHES = 64
-_HALF = 2**64 - 1
+_digest = xxhash.xxh3_128_digest
+_halves = struct.Struct(">QQ").unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +76,21 @@ def size_for(capacity: int, false_positive_rate: float) -> Sizing:
 
 
 class BloomFilter:
-    """A set that may say yes too often. One writer at a time; `sizing` never changes."""
+    """A set that may say yes too often. One writer at a time; `sizing` never changes.
 
-    __slots__ = ("_bits", "added", "sizing")
+    `add` and `in` walk the same k places, each in a loop of its own: a generator for both would
+    cost as much again as all the rest. The step is 1..m-1: a step of 0 would make one bit of all.
+    """
+
+    __slots__ = ("_bits", "_rounds", "_size", "added", "sizing")
 
     def __init__(self, sizing: Sizing) -> None:
         self.sizing = sizing
         self.added = 0
         """Calls of `add`, over all filters of a union: at least the number of different keys."""
         self._bits = bytearray(sizing.bits // 8)
+        self._size = sizing.bits
+        self._rounds = range(sizing.hashes)
 
     @classmethod
     def holding(cls, keys: Iterable[str], sizing: Sizing) -> BloomFilter:
@@ -95,13 +102,28 @@ class BloomFilter:
 
     def add(self, key: str) -> None:
         """Have `key` found from now on (I1). Cost: one hash, k bits."""
-        for place in self._places(key):
-            self._bits[place >> 3] |= 1 << (place & 7)
+        size, bits = self._size, self._bits
+        high, low = _halves(_digest(key.encode()))
+        place, step = low % size, 1 + high % (size - 1)
+        for _ in self._rounds:
+            bits[place >> 3] |= 1 << (place & 7)
+            place += step
+            if place >= size:
+                place -= size
         self.added += 1
 
     def __contains__(self, key: str) -> bool:
         """False: surely never added. True: perhaps. Cost: one hash, at most k bits."""
-        return all(self._bits[place >> 3] >> (place & 7) & 1 for place in self._places(key))
+        size, bits = self._size, self._bits
+        high, low = _halves(_digest(key.encode()))
+        place, step = low % size, 1 + high % (size - 1)
+        for _ in self._rounds:
+            if not bits[place >> 3] >> (place & 7) & 1:
+                return False
+            place += step
+            if place >= size:
+                place -= size
+        return True
 
     def fill_ratio(self) -> float:
         """The share 0..1 of bits that are set; about 0.5 at the capacity. Cost: O(m)."""
@@ -141,11 +163,3 @@ class BloomFilter:
         made._bits[:] = body[_HEADER.size :]
         made.added = added
         return made
-
-    def _places(self, key: str) -> Iterator[int]:
-        """k places. The step is 1..m-1: a step of 0 would make one bit of all k."""
-        digest = xxhash.xxh3_128_intdigest(key.encode())
-        bits = self.sizing.bits
-        start, step = digest & _HALF, 1 + (digest >> 64) % (bits - 1)
-        for number in range(self.sizing.hashes):
-            yield (start + number * step) % bits
