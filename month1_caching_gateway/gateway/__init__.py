@@ -4,7 +4,7 @@ from month1_caching_gateway.gateway.admin import create_admin
 from month1_caching_gateway.gateway.gateway import Gateway
 from month1_caching_gateway.gateway.route_config import GatewayConfig, load_config
 from month1_caching_gateway.gateway.routes import Route, RouteTable
-from month1_caching_gateway.gateway.settings import Endpoint, GatewaySettings, Upstream
+from month1_caching_gateway.gateway.settings import Endpoint, GatewaySettings, Retries, Upstream
 from month1_caching_gateway.gateway.snapshot import Rules
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Gateway",
     "GatewayConfig",
     "GatewaySettings",
+    "Retries",
     "Route",
     "RouteTable",
     "Rules",

@@ -14,8 +14,8 @@ Invariants (tests cite them)
     E1  Every request ends in exactly one of: a whole answer, a refusal, a closed connection.
     E2  An answer that has begun is never followed by another; if it breaks, the client's
         connection is closed, so that it cannot be taken for whole.
-    E3  A request is sent twice only if no byte of an answer came, the connection was a reused one,
-        and the request is idempotent by its method or carries a key; and at most twice.
+    E3  A request is sent again only if nothing of an answer has reached the client, and only if it
+        is idempotent by its method or carries a key; how often and where: sending.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.problems import Header, Refused
 from month1_caching_gateway.gateway.routes import Route
 from month1_caching_gateway.gateway.sending import Sending
-from month1_caching_gateway.gateway.upstream_breaker import health_of
+from month1_caching_gateway.gateway.upstream_breaker import UNHEALTHY, health_of
 from month1_caching_gateway.gateway.upstream_connection import UpstreamConnection
 from scalelab.errors import InvariantBroken
 
@@ -71,7 +71,7 @@ class Exchange:
         self.account = Account(plane, client.caller, client.peer, head)
         self._phase = Phase.ADMITTING
         self.deadline_s = _NEVER_S
-        self._sending = Sending(plane, self, self._spawn)
+        self._sending = Sending(plane, self, self.account, self._spawn)
         self._tap: Tap | None = None
         self._task: asyncio.Task[None] | None = None
         self._connection: UpstreamConnection | None = None
@@ -156,7 +156,11 @@ class Exchange:
             self.deadline_s = _NEVER_S  # the wait is the client's doing; it has a deadline there
 
     def on_deadline(self) -> None:
-        """The upstream was silent, or did not read, for longer than the route allows."""
+        """The upstream was silent, or did not read, for longer than the route or the try allows."""
+        until_s = self._sending.late(self._connection) if self._answer is None else None
+        if until_s is not None:
+            self.deadline_s = until_s
+            return
         self._sending.report(ok=False)
         self._drop_upstream()
         if self._answer is not None:
@@ -169,6 +173,8 @@ class Exchange:
     def on_answer(self, head: ResponseHead | None, pieces: list[bytes], *, ended: bool) -> None:
         out: list[bytes] = []
         if head is not None:
+            if head.status in UNHEALTHY and self._sending.rejects(head, self._connection):
+                return
             out.append(self._answer_head(head))
         self.account.bytes_out += sum(map(len, pieces))
         if self._tap is not None:
@@ -190,15 +196,10 @@ class Exchange:
 
     def on_upstream_lost(self, refused: Refused) -> None:
         connection, self._connection = self._connection, None
-        held = self._head.framing is Framing.NONE or bool(self._body)
         if self._answer is not None:
             self._sending.report(ok=False)
             self._break_off(refused.code)
-        elif connection is not None and self._sending.may_resend(connection, self._head, held=held):
-            self.deadline_s = _NEVER_S
-            self._phase = Phase.OPENING
-            self._sending.resend()
-        else:
+        elif connection is None or not self._sending.again(connection):
             self._sending.report(ok=False)
             self._refuse(refused)
 
@@ -211,23 +212,29 @@ class Exchange:
     # What `sending` calls.
 
     def on_connection(self, connection: UpstreamConnection) -> None:
-        head, account = self._head, self.account
-        if account.target is None:
-            return
         self._connection = connection
-        account.attempts = self._sending.attempts
-        account.sent_s = self._plane.clock.monotonic_s()
-        request = account.upstream_head(connection.authority)
-        if self._body:
-            request += b"".join(self._body)
-        whole = self._client.body_is_read
-        self._phase = Phase.ANSWERING if whole else Phase.SENDING
+        self.account.sent_s = self._plane.clock.monotonic_s()
         self._upstream_full = False
-        connection.ask(self, request, to_head_request=head.method == "HEAD")
-        if whole:
-            self.deadline_s = self._soon()
+        self._phase = Phase.SENDING
+        request = self.request_for(connection.authority)
+        connection.ask(self, request, to_head_request=self._head.method == "HEAD")
+        if self._client.body_is_read:
+            self._expect_answer()
         else:
             self._client.mind_body()
+
+    def on_again(self) -> None:
+        self._connection = None
+        self._phase, self.deadline_s = Phase.OPENING, _NEVER_S
+
+    def on_copy(self, connection: UpstreamConnection) -> None:
+        if self._connection is not None:
+            self._connection.abort()
+        self._connection = connection
+        self._expect_answer()
+
+    def request_for(self, authority: bytes) -> bytes:
+        return b"".join((self.account.upstream_head(authority), *self._body))
 
     def on_unsent(self, refused: Refused) -> None:
         self._refuse(refused)
@@ -268,7 +275,8 @@ class Exchange:
         self._phase = Phase.OPENING
         if self._plane.interceptor is not None and not self._intercept():
             return
-        self._sending.open(self.account.in_force.groups[self._require_route().upstream])
+        held = self._head.framing is Framing.NONE or bool(self._body)
+        self._sending.open(self._require_route(), held=held)
 
     def _intercept(self) -> bool:
         """False if the request is answered without the service."""
@@ -295,14 +303,12 @@ class Exchange:
         extra: tuple[Header, ...] = self.account.admitted.headers
         if self._tap is not None:
             extra = (*extra, *self._tap.on_head(head))
-        http10 = self._head.http10
         framing = head.framing
         if framing in (Framing.CHUNKED, Framing.CLOSE):
-            framing = Framing.CLOSE if http10 else Framing.CHUNKED
-        whole = self._client.body_is_read
+            framing = Framing.CLOSE if self._head.http10 else Framing.CHUNKED
         self._keep_alive = (
             self._head.keep_alive
-            and whole
+            and self._client.body_is_read
             and framing is not Framing.CLOSE
             and not self._plane.draining
         )
@@ -359,6 +365,10 @@ class Exchange:
         if connection is not None:
             connection.abort()
 
+    def _expect_answer(self) -> None:
+        self._phase = Phase.ANSWERING
+        self.deadline_s = self._sending.answer_by_s(self._require_route().timeout_s)
+
     def _soon(self) -> float:
         return self._plane.clock.monotonic_s() + self._require_route().timeout_s
 
@@ -372,17 +382,10 @@ class Exchange:
         return self.account.route
 
     def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        return self._plane.spawn(self._guarded(work))
+        return self._plane.spawn(work, self._fail)
 
-    async def _guarded(self, work: Coroutine[object, object, None]) -> None:
+    def _fail(self, error: BaseException) -> None:
         """A bug of ours must not leave the caller waiting for ever."""
-        try:
-            await work
-        except Exception as error:  # noqa: BLE001 - logged with its type, answered as 500
-            self._task = None  # it is the running one
-            self._fail(error)
-
-    def _fail(self, error: Exception) -> None:
         name = self.account.request_id
         self._plane.log.error("request failed", error=repr(error), request_id=name)
         self._drop_upstream()

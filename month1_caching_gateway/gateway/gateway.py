@@ -16,6 +16,7 @@ from month1_caching_gateway.gateway.admission import (
 )
 from month1_caching_gateway.gateway.api_keys import KeyRing
 from month1_caching_gateway.gateway.client_connection import ClientConnection
+from month1_caching_gateway.gateway.health_checks import HealthChecks
 from month1_caching_gateway.gateway.identity import Verifier
 from month1_caching_gateway.gateway.known_heads import KnownHeads
 from month1_caching_gateway.gateway.metrics import GatewayMetrics, Gauge
@@ -28,6 +29,7 @@ from month1_caching_gateway.gateway.snapshot import Groups, Rules, Snapshot
 from month1_caching_gateway.gateway.stamps import Stamps
 from month1_caching_gateway.gateway.tracing import Tracing
 from month1_caching_gateway.gateway.upstream_breaker import UpstreamBreaker
+from month1_caching_gateway.gateway.upstream_endpoint import Turned
 from month1_caching_gateway.gateway.upstream_group import UpstreamGroup
 from month1_caching_gateway.ratelimit import Limiters
 from scalelab.clock import Clock
@@ -96,7 +98,8 @@ class Gateway:
         self._clock = clock
         self._checks = (verifier, limiter, keys)
         self._connections: set[ClientConnection] = set()
-        self._groups = Groups(_maker(settings, telemetry.log, clock))
+        self._groups = Groups(_maker(settings, telemetry.log, clock, chance))
+        self._health = HealthChecks(lambda: self._groups.current.values(), clock, chance)
         metrics = GatewayMetrics(_gauges(self._groups, self._connections))
         telemetry.registry.register(metrics)
         self._plane = Plane(
@@ -161,6 +164,7 @@ class Gateway:
             ) from error
         self._background = [
             loop.create_task(self._sweep(), name="gateway-sweep"),
+            loop.create_task(self._health.run(), name="gateway-health"),
             loop.create_task(self._plane.request_log.run(), name="gateway-request-log"),
         ]
         return int(self._server.sockets[0].getsockname()[1])
@@ -226,14 +230,17 @@ class Gateway:
 
 
 def _maker(
-    settings: GatewaySettings, log: Log, clock: Clock
+    settings: GatewaySettings, log: Log, clock: Clock, random: Random
 ) -> Callable[[Upstream], UpstreamGroup]:
     def tell(change: BreakerChanged) -> None:
         log.warning("breaker changed", upstream=change.guard, phase=change.after.value)
 
+    def tell_of_endpoint(upstream: str, endpoint: str, turned: Turned) -> None:
+        log.warning("endpoint changed", upstream=upstream, endpoint=endpoint, turned=turned.value)
+
     def make(one: Upstream) -> UpstreamGroup:
         breaker = UpstreamBreaker(one.name, settings.breaker, clock, tell)
-        return UpstreamGroup(one, settings, clock, breaker)
+        return UpstreamGroup(one, settings, clock, breaker, random=random, tell=tell_of_endpoint)
 
     return make
 
@@ -249,6 +256,15 @@ def _gauges(groups: Groups, connections: Collection[ClientConnection]) -> dict[s
             "Open, or being opened.",
             "upstream",
             lambda: {name: float(group.connections) for name, group in groups.current.items()},
+        ),
+        "gateway_endpoint_available": (
+            "1 if it may be picked, 0 while it is down, ejected or passed over.",
+            "endpoint",
+            lambda: {
+                f"{name}/{one.name}": float(one.available)
+                for name, group in groups.current.items()
+                for one in group.endpoints
+            },
         ),
         "gateway_connections": (
             "Client connections open.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 from month1_caching_gateway.gateway.headers import Caller
@@ -69,9 +69,17 @@ class Plane:
         self.stamps.resync()
         self.known_heads.sweep(now_s)
 
-    def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        """A task the gateway awaits when it stops."""
+    def spawn(
+        self, work: Coroutine[object, object, None], on_bug: Callable[[BaseException], None]
+    ) -> asyncio.Task[None]:
+        """A task the gateway awaits when it stops. on_bug: told what it failed with, at its end."""
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self.tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                on_bug(error)
+
+        task.add_done_callback(ended)
         return task

@@ -23,8 +23,9 @@ from pydantic import (
     field_validator,
 )
 
+from month1_caching_gateway.balancing import Balance, HealthPolicy, HedgePolicy, OutlierPolicy
 from month1_caching_gateway.gateway.routes import Route, RouteTable
-from month1_caching_gateway.gateway.settings import Endpoint, Upstream
+from month1_caching_gateway.gateway.settings import Endpoint, HashOn, Retries, Upstream
 from month1_caching_gateway.gateway.snapshot import Rules
 from month1_caching_gateway.ratelimit import Policy
 from scalelab.errors import InvalidInput
@@ -100,14 +101,22 @@ class EndpointModel(_Strict):
 
     host: Annotated[str, Field(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65535)]
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
 
 
 class UpstreamModel(_Strict):
-    """The processes of one service, and how many connections each may get."""
+    """The processes of one service, and how requests are spread over them; see `Upstream`."""
 
     endpoints: Annotated[list[EndpointModel], Field(min_length=1)]
     max_connections: Annotated[int, Field(ge=1)] = 64
     max_waiting: Annotated[int, Field(ge=0)] = 256
+    balance: Balance = "round_robin"
+    hash_on: HashOn = "path"
+    health: HealthPolicy | None = None
+    outlier: OutlierPolicy | None = OutlierPolicy()
+    slow_start_s: Annotated[float, Field(ge=0)] = 0.0
+    retries: Retries = Retries()
+    hedge: HedgePolicy | None = None
 
     def upstream(self, name: str) -> Upstream:
         """The checked value the gateway works with. Raises InvalidInput."""

@@ -3,37 +3,93 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
+from month1_caching_gateway.balancing import (
+    Balance,
+    Budget,
+    HealthPolicy,
+    HedgePolicy,
+    OutlierPolicy,
+)
 from scalelab.errors import InvalidInput
 from scalelab.resilience import BreakerPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where one process of an upstream listens."""
+    """Where one process of an upstream listens. weight: its share against the others', > 0."""
 
     host: str
     port: int
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight <= 1000:
+            raise InvalidInput("an endpoint's weight is above 0, at most 1000", field="weight")
+
+    @property
+    def name(self) -> str:
+        """host:port, an IPv6 address in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
     @property
     def authority(self) -> bytes:
         """As written in a Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}".encode()
+        return self.name.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """Second tries of what may be repeated, each at an endpoint that was not tried yet.
+
+    limit: at most so many after the first try. per_try_s: how long a try may be silent before
+    another is made (None: as long as the route allows; the route's time-out is over all tries).
+    budget: of the whole upstream.
+    """
+
+    limit: int = 1
+    per_try_s: float | None = None
+    budget: Budget = field(default_factory=Budget)
+
+    def __post_init__(self) -> None:
+        if self.limit < 0 or (self.per_try_s is not None and self.per_try_s <= 0):
+            raise InvalidInput("retries need limit >= 0 and per_try_s > 0", field="retries")
+
+
+HashOn = Literal["path", "client", "subject"]
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """The processes of one service. max_connections and max_waiting count per endpoint."""
+    """The processes of one service. max_connections and max_waiting count per endpoint.
+
+    balance: how the next endpoint is picked; hash_on: the key of a pick by key (the path without
+    its query, the caller's address, the verified subject). health: None = no active checks.
+    outlier: None = no ejection. slow_start_s: how long a returned endpoint's weight climbs.
+    hedge: None = never a second copy.
+    """
 
     name: str
     endpoints: tuple[Endpoint, ...]
     max_connections: int = 64
     max_waiting: int = 256
+    balance: Balance = "round_robin"
+    hash_on: HashOn = "path"
+    health: HealthPolicy | None = None
+    outlier: OutlierPolicy | None = field(default_factory=OutlierPolicy)
+    slow_start_s: float = 0.0
+    retries: Retries = field(default_factory=Retries)
+    hedge: HedgePolicy | None = None
 
     def __post_init__(self) -> None:
         if not self.endpoints:
             raise InvalidInput(f"upstream {self.name!r} has no endpoint", field="endpoints")
+        if len({(at.host, at.port) for at in self.endpoints}) != len(self.endpoints):
+            raise InvalidInput(f"upstream {self.name!r} has one endpoint twice", field="endpoints")
+        if self.slow_start_s < 0:
+            raise InvalidInput("slow_start_s is not negative", field="slow_start_s")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from scalelab.resilience.circuit_breaker import (
     succeeded,
 )
 
-_UNHEALTHY = frozenset((502, 503, 504))
+UNHEALTHY = frozenset((502, 503, 504))
 _OUTCOMES = {True: Outcome.SUCCESS, False: Outcome.FAILURE, None: Outcome.NEUTRAL}
 
 
@@ -36,7 +36,7 @@ def health_of(head: ResponseHead) -> bool | None:
     """
     if head.status == 503 and any(name.lower() == b"retry-after" for name, _ in head.headers):
         return None
-    return head.status not in _UNHEALTHY
+    return head.status not in UNHEALTHY
 
 
 class UpstreamBreaker:

@@ -32,17 +32,30 @@ class AnswerSink(Protocol):
         ...
 
 
+class Origin(Protocol):
+    """The endpoint at the other end."""
+
+    @property
+    def authority(self) -> bytes:
+        """As written in a Host header."""
+        ...
+
+    def report(self, *, ok: bool | None) -> None:
+        """How a request went there; None: it says nothing about the endpoint."""
+        ...
+
+
 class UpstreamConnection(asyncio.Protocol):
     """A keep-alive connection, owned by the pool that opened it.
 
     on_lost: told once when the connection has ended. on_free: told when its user is done with it.
-    authority: the Host of this endpoint. fresh: no exchange was completed on it. known: the heads
-    of this endpoint's answers.
+    origin: the endpoint. fresh: no exchange was completed on it. known: the heads of this
+    endpoint's answers.
     """
 
     def __init__(
         self,
-        authority: bytes,
+        origin: Origin,
         on_lost: Callable[[UpstreamConnection], None],
         on_free: Callable[[UpstreamConnection], None],
         *,
@@ -50,7 +63,8 @@ class UpstreamConnection(asyncio.Protocol):
         max_head_bytes: int,
         buffer_bytes: int,
     ) -> None:
-        self.authority = authority
+        self.origin = origin
+        self.authority = origin.authority
         self.fresh = True
         self.idle_since_s = 0.0
         self.answered_any_byte = False
@@ -83,6 +97,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._rest = b""
         self.answered_any_byte = False
         self.write(request)
+
+    def answer_to(self, sink: AnswerSink) -> None:
+        """Let another one hear the rest of the answer."""
+        self._sink = sink
 
     def write(self, data: bytes) -> None:
         """Send more of the request. Ignored once the connection is closing."""

@@ -17,7 +17,7 @@ from collections import deque
 
 from month1_caching_gateway.gateway.known_heads import KnownAnswers
 from month1_caching_gateway.gateway.settings import Endpoint, GatewaySettings, Upstream
-from month1_caching_gateway.gateway.upstream_connection import UpstreamConnection
+from month1_caching_gateway.gateway.upstream_connection import Origin, UpstreamConnection
 from scalelab.clock import Clock
 from scalelab.errors import Overloaded, Unavailable
 
@@ -28,9 +28,15 @@ class EndpointPool:
     """All connections of this process to one endpoint. For one event loop."""
 
     def __init__(
-        self, endpoint: Endpoint, upstream: Upstream, settings: GatewaySettings, clock: Clock
+        self,
+        endpoint: Endpoint,
+        origin: Origin,
+        upstream: Upstream,
+        settings: GatewaySettings,
+        clock: Clock,
     ) -> None:
         self.endpoint = endpoint
+        self._origin = origin
         self._max_connections = upstream.max_connections
         self._max_waiting = upstream.max_waiting
         self._settings = settings
@@ -51,6 +57,11 @@ class EndpointPool:
     def idle(self) -> int:
         """Connections that wait for work."""
         return len(self._idle)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have a connection here, open one, or wait for one."""
+        return len(self._open) + self._opening + len(self._waiting) - len(self._idle)
 
     def take_idle(self) -> UpstreamConnection | None:
         """The connection used last, without waiting."""
@@ -75,6 +86,8 @@ class EndpointPool:
     async def _acquire(self, *, fresh: bool) -> UpstreamConnection:
         waited = False
         while True:
+            if self._closed:
+                raise Unavailable("this endpoint takes no more requests")
             found = self.take_idle()
             if found is not None and not fresh:
                 return found
@@ -109,14 +122,22 @@ class EndpointPool:
         while self._idle and self._idle[0].idle_since_s < keep_from_s:
             self._idle.pop(0).abort()
 
-    def close(self) -> None:
-        """Drop every connection; whoever still waits is refused."""
+    def retire(self) -> None:
+        """Take no more work: idle connections go now, busy ones when their answer has ended.
+
+        Whoever waits is refused; nothing of its request was sent.
+        """
         self._closed = True
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_exception(Unavailable("the gateway is stopping"))
-        self._idle.clear()
+                turn.set_exception(Unavailable("this endpoint takes no more requests"))
+        while self._idle:
+            self._idle.pop().abort()
+
+    def close(self) -> None:
+        """Drop every connection; whoever still waits is refused."""
+        self.retire()
         for connection in tuple(self._open):
             connection.abort()
 
@@ -143,7 +164,7 @@ class EndpointPool:
 
     def _new(self) -> UpstreamConnection:
         return UpstreamConnection(
-            self.endpoint.authority,
+            self._origin,
             self._on_lost,
             self.release,
             known=self._known,

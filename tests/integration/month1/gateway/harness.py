@@ -11,6 +11,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import h11
 
@@ -198,9 +199,12 @@ async def running(
     keys: Callable[[], KeyRing] = no_keys,
     clock: Clock | None = None,
     trace_export: str = "none",
-    **limits: int,
+    **described: Any,
 ) -> AsyncIterator[Running]:
-    """A started gateway in front of `upstreams` (a list stands for one upstream named 'app')."""
+    """A started gateway in front of `upstreams` (a list stands for one upstream named 'app').
+
+    described: more fields of each `Upstream`.
+    """
     clock = clock or SystemClock()
     named = upstreams if isinstance(upstreams, dict) else {"app": upstreams}
     telemetry = build_telemetry(TelemetrySettings("gateway", trace_export=trace_export))
@@ -210,7 +214,7 @@ async def running(
         settings or GatewaySettings(sweep_s=0.01, log_flush_s=0.01),
         routes or [Route("app", prefix="/", auth="none", methods=every)],
         [
-            Upstream(name, tuple(Endpoint("127.0.0.1", one.port) for one in peers), **limits)
+            Upstream(name, tuple(Endpoint("127.0.0.1", one.port) for one in peers), **described)
             for name, peers in named.items()
         ],
         verifier or OneUser(),
