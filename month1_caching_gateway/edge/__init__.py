@@ -3,7 +3,9 @@
 from month1_caching_gateway.edge.assets import build
 from month1_caching_gateway.edge.certificates import Authority, Issued
 from month1_caching_gateway.edge.config import edge_config, edge_files, origin_config
+from month1_caching_gateway.edge.differences import DIFFERENCES, Difference
 from month1_caching_gateway.edge.nearest import EdgePoint, Seen, nearest
+from month1_caching_gateway.edge.nginx_gateway import NginxGateway, gateway_config
 from month1_caching_gateway.edge.purge import Kept, kept, purge
 from month1_caching_gateway.edge.purge_service import (
     PurgeSettings,
@@ -19,16 +21,20 @@ from month1_caching_gateway.edge.settings import (
     Servers,
     Tls,
 )
+from month1_caching_gateway.edge.verifier import create_verifier_app
 
 __all__ = [
+    "DIFFERENCES",
     "Authority",
     "ClientLimits",
+    "Difference",
     "EdgeCache",
     "EdgePoint",
     "EdgeResolver",
     "EdgeSettings",
     "Issued",
     "Kept",
+    "NginxGateway",
     "OriginSettings",
     "PurgeSettings",
     "Seen",
@@ -36,8 +42,10 @@ __all__ = [
     "Tls",
     "build",
     "create_purge_app",
+    "create_verifier_app",
     "edge_config",
     "edge_files",
+    "gateway_config",
     "kept",
     "nearest",
     "origin_config",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scalelab.errors import InvalidInput
 
-_GAP = re.compile(r"\{\{([a-z_]+)\}\}")
+_GAP = re.compile(r"\{\{([a-z0-9_]+)\}\}")
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f;{}\"'\\$#]+")
 
 
