@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.tiers", "tests.fixtures.servers", "tests.fixtures.shop"]
+pytest_plugins = [
+    "tests.fixtures.tiers",
+    "tests.fixtures.servers",
+    "tests.fixtures.shop",
+    "tests.fixtures.beds",
+]
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ one command that fixes it, and what stays closed until then.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import psutil
 
 from scalelab.lab.course.machine import usable_cores, usable_memory_bytes
 from scalelab.lab.servers import Capability, ProviderOptions, Providers, capabilities
+from scalelab.lab.servers.go import go_is_new_enough
 
 Verdict = Literal["ok", "low", "missing"]
 
@@ -55,7 +55,7 @@ def examine(root: Path) -> list[Line]:
     providers = Providers(ProviderOptions.from_environment(os.environ))
     lines = [_python(), _cores(), _memory(), _disk(root)]
     lines += [server_line(capability) for capability in capabilities(providers)]
-    return [*lines, _docker(), _go(), _chromium(), _netem()]
+    return [*lines, _docker(), _container_bed(root, providers), _go(), _chromium(), _netem()]
 
 
 def main_path_works(lines: Sequence[Line]) -> bool:
@@ -76,12 +76,6 @@ def server_line(capability: Capability) -> Line:
     else:
         found = f"{capability.version} ({capability.provider})"
     return Line(capability.server, "ok", found, required, closes)
-
-
-def go_is_new_enough(version_output: str) -> bool:
-    """True for Go >= 1.24, judged by what `go version` prints."""
-    match = re.search(r"go(\d+)\.(\d+)", version_output)
-    return match is not None and (int(match[1]), int(match[2])) >= (1, 24)
 
 
 def _python() -> Line:
@@ -124,6 +118,20 @@ def _docker() -> Line:
         fix = "start its daemon, or join the group that may use it"
         return Line("docker", "missing", "program there, no daemon", False, closes, fix)
     return Line("docker", "missing", "not found", False, closes, "install Docker or docker.io")
+
+
+def _container_bed(root: Path, providers: Providers) -> Line:
+    """Whether `./lab test --beds` can have its own daemon; looks, starts nothing."""
+    from scalelab.lab.containers import missing_parts
+
+    closes = "./lab test --beds, which runs the container files for real"
+    missing = missing_parts(providers)
+    if missing:
+        found = "; ".join(part for part, _ in missing)
+        return Line("container bed", "missing", found, False, closes, missing[0][1])
+    built = (root / ".lab" / "containers" / "docker").is_dir()
+    found = "built" if built else "can be built: minutes of CPU and 3 GiB of disk, once"
+    return Line("container bed", "ok", found, False, closes)
 
 
 def _go() -> Line:

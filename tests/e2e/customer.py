@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import httpx
@@ -42,6 +42,15 @@ def settled_report(shop: Shop, client_log: Path | None = None) -> Report:
         time.sleep(0.5)
 
 
+class FrontDoor(Protocol):
+    """Any running shop: native, in one process, or in containers."""
+
+    @property
+    def url(self) -> str:
+        """Base address of the front door."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Customer:
     """Somebody with a token. Every call is one request; nothing is retried here."""
@@ -50,7 +59,7 @@ class Customer:
     token: str
 
     @classmethod
-    def signed_in(cls, shop: Shop, number: int) -> Customer:
+    def signed_in(cls, shop: FrontDoor, number: int) -> Customer:
         """The seeded customer of that number."""
         email = demo_emails(number + 1)[number]
         answer = httpx.post(

@@ -149,7 +149,8 @@ def _run_pytest(
 ) -> int:
     """pytest in a process of its own, in the root folder; returns its exit code."""
     argv = [sys.executable, "-m", "pytest", *map(str, paths)]
-    argv += ["--beds"] if beds else []
+    # A bed is minutes in the making: what it tells meanwhile must not be captured.
+    argv += ["--beds", "--capture=no"] if beds else []
     argv += ["--nightly"] if nightly else []
     child = subprocess.Popen([*argv, *extra], cwd=root, env=dict(os.environ))
     while True:

@@ -21,6 +21,7 @@ _WHAT = {
     "experiments": "results and plots of experiments",
     "bench": "results of benches",
     "cache": "downloads and builds",
+    "containers": "images and logs of the container bed",
     "servers-venv": "servers from Python wheels",
     "home": "home folder for installers",
     "install.log": "what the installation of .venv said",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from scalelab.lab.doctor import Line, go_is_new_enough, main_path_works, server_line
+from scalelab.lab.doctor import Line, main_path_works, server_line
 from scalelab.lab.servers import Capability
+from scalelab.lab.servers.go import go_is_new_enough
 
 
 @pytest.mark.parametrize("server", ["postgres", "redis", "java", "kafka"])

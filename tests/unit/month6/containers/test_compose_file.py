@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[4]
 FILE = ROOT / "month6_capstone" / "docker-compose.yml"
 OURS = (*SERVICES, "gateway")
 JOBS = ("secrets", "prepare")
+TOOLS = ("verify",)
 
 
 def _services() -> dict[str, Any]:
@@ -67,21 +68,51 @@ def test_the_preparing_job_knows_every_database() -> None:
         assert services[name]["environment"].items() <= prepare.items()
 
 
-@pytest.mark.parametrize("name", [*OURS, *JOBS])
+@pytest.mark.parametrize("name", [*OURS, *JOBS, *TOOLS])
 def test_our_containers_are_closed(name: str) -> None:
     """Read-only root, no capabilities, no new privileges, a memory limit."""
     service = _services()[name]
-    if name != "secrets":
-        assert service["read_only"] is True
-        assert service["cap_drop"] == ["ALL"]
-        assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["mem_limit"]
+
+
+def test_one_image_serves_all_of_ours_and_one_job_builds_it() -> None:
+    """Eleven builds of one Dockerfile would be eleven times the wait."""
+    services = _services()
+    assert {services[name]["image"] for name in (*OURS, *JOBS, *TOOLS)} == {"scalelab/shop:local"}
+    assert [name for name, one in services.items() if "build" in one] == ["secrets"]
+
+
+@pytest.mark.parametrize("name", [*OURS, *JOBS])
+def test_a_container_runs_the_process_of_its_name(name: str) -> None:
+    """The command is the one that the image's entry module understands."""
+    assert _services()[name]["command"] == ["python", "-m", "month6_capstone", name]
+
+
+def test_the_verifier_knows_every_store() -> None:
+    """It starts only when asked for, and its variables make valid settings."""
+    from month6_capstone.truth.__main__ import settings_in
+
+    service = _services()["verify"]
+    assert service["profiles"] == ["verify"]
+    settings = settings_in(service["environment"])
+    assert set(settings.shards) == {"shard-0", "shard-1"}
+    assert str(settings.book_path) == _services()["provider"]["environment"]["PROVIDER_BOOK_PATH"]
+
+
+def test_kafka_keeps_its_log_on_its_volume() -> None:
+    """Its image's own default is a folder inside the container, gone with it."""
+    service = _services()["kafka"]
+    volumes = {volume.split(":")[1] for volume in service["volumes"]}
+    assert service["environment"]["KAFKA_LOG_DIRS"] in volumes
 
 
 def test_one_port_is_published_and_only_on_loopback() -> None:
     """The front door, on 127.0.0.1."""
     published = {name: s["ports"] for name, s in _services().items() if s.get("ports")}
-    assert published == {"gateway": ["127.0.0.1:8080:8080"]}
+    assert published == {"gateway": ["127.0.0.1:${SHOP_PORT:-8080}:8080"]}
 
 
 def test_images_are_pinned() -> None:

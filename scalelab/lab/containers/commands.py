@@ -1,0 +1,98 @@
+"""Long commands: their words go to a log, and their end is told from it."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TypeVar
+
+from scalelab.lab.servers.errors import ServerFailed, evidence, log_tail
+from scalelab.lab.servers.processes import kill_tree
+
+T = TypeVar("T")
+_TAIL_LINES, _TAIL_CHARACTERS = 25, 4000
+
+
+def run_logged(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    log: Path,
+    timeout_s: float,
+    what: str,
+    stdin: IO[bytes] | None = None,
+) -> str:
+    """Run to the end and return standard output; both outputs stand in `log`.
+
+    Raises ServerFailed with the last lines of the log if it fails or takes longer than it may.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            list(argv),
+            env=dict(env),
+            cwd=cwd,
+            stdin=stdin if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=file,
+        )
+        try:
+            output, _ = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise ServerFailed(f"{what} took longer than {timeout_s:.0f} s. {_end(log)}") from error
+        finally:
+            if process.poll() is None:
+                kill_tree(process)
+        file.write(output)
+    if process.returncode != 0:
+        raise ServerFailed(f"{what} failed with exit code {process.returncode}. {_end(log)}")
+    return output.decode(errors="replace")
+
+
+def _end(log: Path) -> str:
+    tail = log_tail(log, lines=_TAIL_LINES, limit=_TAIL_CHARACTERS)
+    return f"Its log {log} ends: {tail}" if tail else evidence(log)
+
+
+class Steps:
+    """Tells a person what is being done, for how long, and what has ended; several at a time."""
+
+    def __init__(self, tell: Callable[[str], None], *, every_s: float = 30.0) -> None:
+        self._tell = tell
+        self._every_s = every_s
+        self._lock = threading.Lock()
+        self.seconds: dict[str, float] = {}
+
+    def run(self, what: str, work: Callable[[], T]) -> T:
+        """Do it between two lines, with one more every half minute; remember how long it took."""
+        begun_s = time.monotonic()
+        ended = threading.Event()
+        self._say(f"{what} …")
+        watcher = threading.Thread(
+            target=self._remind, args=(what, begun_s, ended), name="reminder", daemon=True
+        )
+        watcher.start()
+        try:
+            result = work()
+        except BaseException:
+            self._say(f"{what}: failed after {time.monotonic() - begun_s:.0f} s")
+            raise
+        finally:
+            ended.set()
+            watcher.join()
+        took_s = time.monotonic() - begun_s
+        self.seconds[what] = took_s
+        self._say(f"{what}: {took_s:.1f} s")
+        return result
+
+    def _remind(self, what: str, begun_s: float, ended: threading.Event) -> None:
+        while not ended.wait(self._every_s):
+            self._say(f"{what} … {time.monotonic() - begun_s:.0f} s so far")
+
+    def _say(self, line: str) -> None:
+        with self._lock:
+            self._tell(line)
