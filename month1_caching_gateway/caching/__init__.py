@@ -18,6 +18,8 @@ from month1_caching_gateway.caching.events import (
     Outcome,
     RefreshFailed,
     StoreFailed,
+    WritesLost,
+    WritesWaiting,
     ignore,
 )
 from month1_caching_gateway.caching.invalidation import Hearing, Invalidations, Listener, Mode
@@ -28,9 +30,12 @@ from month1_caching_gateway.caching.lru import Lru
 from month1_caching_gateway.caching.memcached_store import MemcachedStore
 from month1_caching_gateway.caching.metrics import count_events
 from month1_caching_gateway.caching.process_tier import ProcessTier
+from month1_caching_gateway.caching.read_through import ReadThrough
 from month1_caching_gateway.caching.redis_store import RedisStore
 from month1_caching_gateway.caching.remote_store import RemoteStore
 from month1_caching_gateway.caching.single_flight import SingleFlight
+from month1_caching_gateway.caching.write_behind import WriteBehind, WriteBehindPolicy
+from month1_caching_gateway.caching.write_through import WriteThrough
 
 __all__ = [
     "Answer",
@@ -59,6 +64,7 @@ __all__ = [
     "Outcome",
     "Policy",
     "ProcessTier",
+    "ReadThrough",
     "RedisStore",
     "RefreshFailed",
     "RemoteStore",
@@ -66,6 +72,11 @@ __all__ = [
     "Source",
     "StoreFailed",
     "Versioned",
+    "WriteBehind",
+    "WriteBehindPolicy",
+    "WriteThrough",
+    "WritesLost",
+    "WritesWaiting",
     "count_events",
     "ignore",
 ]

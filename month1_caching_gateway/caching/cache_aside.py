@@ -145,11 +145,17 @@ class CacheAside(Generic[T]):
 
     async def replace(self, key: str, row: Versioned[T]) -> bool:
         """As `bust`, with the row that was committed left in the store for the next reader."""
-        self._outdate(key, row.version)
-        entry, lifetime = self._entry(row, 0.0)
-        has_it = await self._store.replace(key, entry, lifetime, fence_ms=self._fence_ms)
-        self._outdate(key, row.version)
-        return has_it
+        return await self.replace_many({key: row})
+
+    async def replace_many(self, rows: Mapping[str, Versioned[T]]) -> bool:
+        """The same for many rows, in one command."""
+        entries = {key: self._entry(row, 0.0) for key, row in rows.items()}
+        for key, row in rows.items():
+            self._outdate(key, row.version)
+        has_them = await self._store.replace(entries, fence_ms=self._fence_ms)
+        for key, row in rows.items():
+            self._outdate(key, row.version)
+        return has_them
 
     @property
     def _fence_ms(self) -> int:

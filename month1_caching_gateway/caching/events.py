@@ -88,6 +88,21 @@ class HearingChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class WritesWaiting:
+    """The number of accepted writes that are not written has changed to `waiting` keys."""
+
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class WritesLost:
+    """Accepted writes of so many keys are given up. code: of the source's refusal, or `stopped`."""
+
+    keys: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseWaited:
     """Another process loads these keys; we wait. gave_up: it took too long, we ask as well."""
 
@@ -104,6 +119,8 @@ CacheEvent: TypeAlias = (
     | EntryTooLarge
     | RefreshFailed
     | HearingChanged
+    | WritesWaiting
+    | WritesLost
     | LeaseWaited
 )
 

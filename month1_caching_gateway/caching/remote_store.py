@@ -105,17 +105,22 @@ class RemoteStore(ABC):
             self._keep_waiting(key, *fence[key])
         return stored is not None
 
-    async def replace(self, key: str, entry: Entry, lifetime_ms: int, *, fence_ms: int) -> bool:
-        """Store what a writer has just committed, and announce it. As `fence`, with the value in.
+    async def replace(self, entries: Lifetimes, *, fence_ms: int) -> bool:
+        """Store what a writer has just committed, and announce it. As `fence`, with values in.
 
-        If the server is away, or the entry too large, the fence goes in its place.
+        A fence, for `fence_ms`, goes in the place of what is too large. If the server is away,
+        fences wait here.
         """
-        if not self._fits(key, entry):
-            return await self.fence(key, entry.version, fence_ms)
-        value = {key: (entry, lifetime_ms)}
-        stored = await self._ask("replace", lambda: self._put(value, announce=True))
+        fences = {
+            key: (Entry(Kind.FENCE, pair[0].version), fence_ms) for key, pair in entries.items()
+        }
+        fitting = {
+            key: pair if self._fits(key, pair[0]) else fences[key] for key, pair in entries.items()
+        }
+        stored = await self._ask("replace", lambda: self._put(fitting, announce=True))
         if stored is None:
-            self._keep_waiting(key, Entry(Kind.FENCE, entry.version), fence_ms)
+            for key, fence in fences.items():
+                self._keep_waiting(key, *fence)
         return stored is not None
 
     async def take_leases(self, keys: Sequence[str], token: str, ttl_ms: int) -> set[str] | None:

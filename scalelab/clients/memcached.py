@@ -62,9 +62,10 @@ class Memcached:
 
     async def aclose(self) -> None:
         """Hang up; calls under way fail."""
-        if self._line is not None:
-            self._line.abort()
-            self._line = None
+        line, self._line = self._line, None
+        if line is not None:
+            line.abort()
+            await line.closed.wait()
 
     async def _connected(self) -> _Line:
         async with self._connecting:
@@ -86,6 +87,7 @@ class _Line(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.is_lost = False
+        self.closed = asyncio.Event()
         self._transport: asyncio.Transport | None = None
         self._reader = ReplyReader()
         self._waiting: deque[asyncio.Future[Reply]] = deque()
@@ -124,6 +126,7 @@ class _Line(asyncio.Protocol):
                 waiting.set_result(reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set()
         self._fail(exc if isinstance(exc, ConnectionError) else ConnectionResetError("hung up"))
 
     def _fail(self, error: Exception) -> None:

@@ -131,10 +131,10 @@ async def test_a_fence_refuses_the_late_fill_of_another_process(bench: Bench) ->
 async def test_a_writer_may_leave_the_value_instead_of_a_fence(bench: Bench) -> None:
     """`replace` guards as a fence does, and the next reader finds what was written."""
     assert await bench.store.put({"a": value(1)}) == {"a"}
-    entry, lifetime_ms = value(2, b"new")
-    assert await bench.store.replace("a", entry, lifetime_ms, fence_ms=MINUTE_MS)
+    written = {"a": value(2, b"new"), "b": value(1)}
+    assert await bench.store.replace(written, fence_ms=MINUTE_MS)
     assert await bench.make().put({"a": value(1)}) == set()
-    assert await bench.store.read(["a"]) == {"a": entry}
+    assert await bench.store.read(["a", "b"]) == {key: pair[0] for key, pair in written.items()}
 
 
 async def test_concurrent_puts_end_with_the_newest(bench: Bench) -> None:
@@ -200,7 +200,7 @@ async def test_a_written_value_that_is_too_large_still_removes_the_old_one(bench
     """The fence goes in its place."""
     await bench.store.put({"a": value(1)})
     larger = Entry(Kind.VALUE, 2, bytes(8 * 2**20 + 1))
-    assert await bench.store.replace("a", larger, MINUTE_MS, fence_ms=MINUTE_MS)
+    assert await bench.store.replace({"a": (larger, MINUTE_MS)}, fence_ms=MINUTE_MS)
     assert await bench.store.read(["a"]) == {"a": Entry(Kind.FENCE, 2)}
 
 
