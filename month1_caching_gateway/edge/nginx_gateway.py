@@ -21,7 +21,7 @@ from month1_caching_gateway.edge.config import upstream
 from month1_caching_gateway.edge.settings import ClientLimits, Servers
 from month1_caching_gateway.edge.template import fill, plain, template
 from month1_caching_gateway.gateway import Route, RouteTable, Rules
-from month1_caching_gateway.ratelimit import Policy
+from month1_caching_gateway.ratelimit import TOKEN_BUCKET, Policy, Rule
 from scalelab.errors import InvalidInput
 
 _LITERAL = re.compile(r"[A-Za-z0-9._~-]+")
@@ -75,6 +75,7 @@ def gateway_config(settings: NginxGateway) -> str:
     routes = sorted(settings.rules.routes, key=_specificity)
     RouteTable(routes)  # two routes for one request are refused here as they are there
     limits = settings.limits
+    buckets = {name: _bucket(name, rate) for name, rate in settings.rules.rates.items()}
     return fill(
         template("gateway.conf"),
         {
@@ -83,14 +84,12 @@ def gateway_config(settings: NginxGateway) -> str:
             "routes": _lines(_route_line(n, route) for n, route in enumerate(routes)),
             "names": _lines(_name_line(n, route) for n, route in enumerate(routes)),
             "allow": _lines(_allow_lines(routes)),
-            "rates": "\n".join(_zone(name, one) for name, one in settings.rules.rates.items()),
+            "rates": _lines(_zone(name, policy) for name, policy in buckets.items()),
             "upstreams": _upstreams(settings),
             "hosts": " ".join(plain(host, field="hosts") for host in settings.hosts),
             "removed": _lines(f'  proxy_set_header {name} "";' for name in _REMOVED),
-            "locations": _lines(
-                _location(n, route, settings.rules.rates) for n, route in enumerate(routes)
-            ),
-            "verifiers": _lines(sorted({_verifier(r) for r in routes if r.auth != "none"})),
+            "locations": _lines(_location(n, route, buckets) for n, route in enumerate(routes)),
+            "verifiers": _lines(sorted({_verifier(r) for r in routes if r.auth == "user"})),
             "problems": _lines(_problem(status) for status in _CODES if status != 421),
             "problem_421": _problem(421),
             "body_kb": str(limits.body_kb),
@@ -175,6 +174,15 @@ def _covers(wide: Route, narrow: Route) -> bool:
     )
 
 
+def _bucket(name: str, rate: object) -> Policy:
+    """The token bucket behind a rate's name: what nginx can count. Raises InvalidInput."""
+    if isinstance(rate, Rule) and rate.algorithm is TOKEN_BUCKET and not rate.plans:
+        rate = rate.default
+    if not isinstance(rate, Policy):
+        raise InvalidInput(f"{name}: nginx counts with one kind of bucket only", field="rates")
+    return rate
+
+
 def _zone(name: str, policy: Policy) -> str:
     per_minute = policy.rate_per_s * 60
     if per_minute < 1:
@@ -198,7 +206,9 @@ def _location(number: int, route: Route, rates: Mapping[str, Policy]) -> str:
     lines = [f"  location = /_route/r{number} {{", "    internal;"]
     if route.idempotency_key_required:
         lines.append("    if ($key_fault) { set $refusal $key_fault; return 400; }")
-    if route.auth != "none":
+    if route.auth not in ("none", "user"):
+        raise InvalidInput(f"{route.name}: the verifier knows no API keys", field="auth")
+    if route.auth == "user":
         lines += [
             f"    auth_request {_verify_path(route)};",
             "    auth_request_set $refusal $upstream_http_x_refusal;",

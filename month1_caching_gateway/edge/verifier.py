@@ -11,7 +11,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Header, Response
 
-from month1_caching_gateway.gateway.admission import Verifier, bearer
+from month1_caching_gateway.gateway.identity import Verifier, bearer
 from scalelab.errors import Forbidden, ScalelabError
 from scalelab.telemetry import Telemetry
 from scalelab.web import create_app
