@@ -14,7 +14,6 @@ from month1_caching_gateway.ratelimit import (
     Policy,
     RateAlgorithm,
     RedisStore,
-    Store,
     window_s,
 )
 from scalelab.clients.redis import connect
@@ -28,7 +27,9 @@ def algorithm(request: pytest.FixtureRequest) -> RateAlgorithm:
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def store(request: pytest.FixtureRequest, algorithm: RateAlgorithm) -> AsyncIterator[Store]:
+async def store(
+    request: pytest.FixtureRequest, algorithm: RateAlgorithm
+) -> AsyncIterator[MemoryStore | RedisStore]:
     if request.param == "memory":
         yield MemoryStore(SystemClock(), algorithm=algorithm)
         return
@@ -50,7 +51,7 @@ def unique(request: pytest.FixtureRequest) -> Callable[[], str]:
     return lambda: f"{request.node.name}:{time.monotonic_ns()}:{next(numbers)}"
 
 
-async def test_a_new_key_has_its_whole_allowance(store: Store, key: str) -> None:
+async def test_a_new_key_has_its_whole_allowance(store: MemoryStore | RedisStore, key: str) -> None:
     """The burst is admitted, the next is refused with the time to wait."""
     policy = Policy(capacity=3, rate_per_s=1e-6)
     decisions = [await store.check(key, policy) for _ in range(4)]
@@ -60,7 +61,9 @@ async def test_a_new_key_has_its_whole_allowance(store: Store, key: str) -> None
     assert 0 < decisions[3].retry_after_s <= 2 * window_s(policy)
 
 
-async def test_keys_do_not_share_an_allowance(store: Store, unique: Callable[[], str]) -> None:
+async def test_keys_do_not_share_an_allowance(
+    store: MemoryStore | RedisStore, unique: Callable[[], str]
+) -> None:
     """One caller's burst is nobody else's business."""
     policy = Policy(capacity=1, rate_per_s=1e-6)
     one, other = unique(), unique()
@@ -69,7 +72,7 @@ async def test_keys_do_not_share_an_allowance(store: Store, unique: Callable[[],
     assert (await store.check(other, policy)).admitted
 
 
-async def test_a_dear_request_takes_its_cost(store: Store, key: str) -> None:
+async def test_a_dear_request_takes_its_cost(store: MemoryStore | RedisStore, key: str) -> None:
     """Cost 4 of 10, twice; the third is refused and takes nothing."""
     policy = Policy(capacity=10, rate_per_s=1e-6)
     assert [(await store.check(key, policy, cost=4)).admitted for _ in range(3)] == [
@@ -80,7 +83,9 @@ async def test_a_dear_request_takes_its_cost(store: Store, key: str) -> None:
     assert (await store.check(key, policy, cost=2)).admitted
 
 
-async def test_small_costs_from_a_large_bucket_are_not_rounded_away(store: Store, key: str) -> None:
+async def test_small_costs_from_a_large_bucket_are_not_rounded_away(
+    store: MemoryStore | RedisStore, key: str
+) -> None:
     """A store that keeps too few digits would give these tokens back."""
     policy = Policy(capacity=1000, rate_per_s=1e-6)
     await store.check(key, policy, cost=0.001)
@@ -88,7 +93,7 @@ async def test_small_costs_from_a_large_bucket_are_not_rounded_away(store: Store
     assert decision.remaining == pytest.approx(999.998, abs=1e-4)
 
 
-async def test_an_allowance_comes_back(store: Store, key: str) -> None:
+async def test_an_allowance_comes_back(store: MemoryStore | RedisStore, key: str) -> None:
     """A refused caller who comes again and again is admitted once the policy allows it."""
     policy = Policy(capacity=1, rate_per_s=20)
     assert (await store.check(key, policy)).admitted
@@ -98,7 +103,9 @@ async def test_an_allowance_comes_back(store: Store, key: str) -> None:
             await asyncio.sleep(decision.retry_after_s)
 
 
-async def test_a_cost_above_the_capacity_is_a_mistake(store: Store, key: str) -> None:
+async def test_a_cost_above_the_capacity_is_a_mistake(
+    store: MemoryStore | RedisStore, key: str
+) -> None:
     """It could never be admitted; the caller's neighbours in a batch do not suffer."""
     policy = Policy(capacity=2, rate_per_s=1)
     good, bad = await asyncio.gather(
@@ -110,7 +117,7 @@ async def test_a_cost_above_the_capacity_is_a_mistake(store: Store, key: str) ->
 
 
 async def test_a_thousand_checks_at_once_admit_no_more_than_the_bound(
-    store: Store, algorithm: RateAlgorithm, unique: Callable[[], str]
+    store: MemoryStore | RedisStore, algorithm: RateAlgorithm, unique: Callable[[], str]
 ) -> None:
     """I2 of each core under concurrency, over several keys and more checks than one batch holds."""
     policy = Policy(capacity=25, rate_per_s=1)
