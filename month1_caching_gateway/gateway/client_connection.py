@@ -140,7 +140,7 @@ class ClientConnection(asyncio.Protocol):
             self._close_gently(linger=self._body is not None or bool(self._inbox))
             return
         self._read_deadline_s = self._after(self._settings.idle_timeout_s)
-        if not self._advancing:
+        if not self._advancing and (self._inbox or self._reading_is_paused):
             self._advance()
 
     def abort(self) -> None:
@@ -260,6 +260,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _mind_reading(self) -> None:
         """Read the socket while there is room. A waiting request's end is still noticed."""
+        if not self._inbox and not self._reading_is_paused:
+            return
         transport = self._transport
         if transport is None or transport.is_closing():
             return
