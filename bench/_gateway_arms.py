@@ -18,6 +18,7 @@ from aiohttp import web
 
 from bench._bare_proxy import BareProxy, BareUpstream
 from month1_caching_gateway.gateway import Endpoint, Gateway, GatewaySettings, Route, Upstream
+from month1_caching_gateway.gateway.process import calm_collector
 from month1_caching_gateway.ratelimit import Limiter, MemoryStore, Policy, RedisStore, Store
 from scalelab.clients.redis import connect
 from scalelab.clock import SystemClock
@@ -107,7 +108,9 @@ async def _gateway(arguments: argparse.Namespace) -> Served:
         log_sink=len,
     )
     token = TokenIssuer(key, "bench", "bench", clock).issue("u", frozenset(), 3600)
-    return await gateway.start("127.0.0.1", 0), token
+    served = await gateway.start("127.0.0.1", 0), token
+    calm_collector()
+    return served
 
 
 _ROLES: dict[str, Callable[[argparse.Namespace], Coroutine[object, object, Served]]] = {

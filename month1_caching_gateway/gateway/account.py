@@ -17,8 +17,8 @@ from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.problems import Header, Refused, problem_body
 from month1_caching_gateway.gateway.request_log import Record
 from month1_caching_gateway.gateway.routes import Route
-from month1_caching_gateway.gateway.stamps import dashed
 from month1_caching_gateway.gateway.targets import Target, parse_target
+from month1_caching_gateway.gateway.tracing import unkept
 from scalelab.errors import InvariantBroken
 
 
@@ -31,6 +31,7 @@ class Account:
     """
 
     __slots__ = (
+        "_digits",
         "_place",
         "_plane",
         "_trace",
@@ -55,8 +56,8 @@ class Account:
         self.in_force = plane.in_force
         self.head = head
         began_s = self.began_s = plane.clock.monotonic_s()
-        digits = plane.stamps.new_id(began_s)
-        self.request_id = dashed(digits)
+        self.request_id, digits = plane.stamps.new_id(began_s)
+        self._digits = digits
         self._wire_id = self.request_id.encode("ascii")
         self._trace = plane.tracing.begin(head.named, digits)
         self.caller = who or caller_behind(plane, peer, head)
@@ -113,8 +114,8 @@ class Account:
             self.head.fields,
             self.caller,
             self._wire_id,
-            trace.traceparent,
-            trace.tracestate,
+            trace.traceparent if trace else unkept(self._digits),
+            trace.tracestate if trace else b"",
         )
 
     def answer_head(
@@ -175,13 +176,13 @@ class Account:
                 upstream_s = first_byte_s - sent_s
                 plane.metrics.upstream(route.upstream, upstream_s)
         trace = self._trace
-        if trace.span is not None:
+        if trace is not None and trace.span is not None:
             trace.end(name, method, status)
         plane.request_log.add(
             Record(
                 plane.stamps.at_s(self.began_s),
                 self.request_id,
-                trace.trace_id,
+                trace.trace_id if trace else self._digits,
                 self.head.method,
                 self.target.path if self.target else "",
                 name,
@@ -217,7 +218,7 @@ def caller_behind(plane: Plane, peer: str, head: RequestHead) -> Caller:
 def refusal_of_nothing(plane: Plane, peer: str, refused: Refused) -> bytes:
     """The answer to bytes that could not be read as a request; they are logged and counted too."""
     now_s = plane.clock.monotonic_s()
-    request_id = dashed(plane.stamps.new_id(now_s))
+    request_id, _ = plane.stamps.new_id(now_s)
     plane.metrics.request("-", "-", refused.status, 0.0)
     plane.request_log.add(
         Record(

@@ -24,11 +24,13 @@ from month1_caching_gateway.gateway.account import refusal_of_nothing
 from month1_caching_gateway.gateway.bodies import BadBody, Body, open_body
 from month1_caching_gateway.gateway.exchange import Exchange
 from month1_caching_gateway.gateway.headers import Caller, caller
+from month1_caching_gateway.gateway.heads import Framing
 from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.problems import Refused
 from month1_caching_gateway.gateway.snapshot import Snapshot
 
 _NEVER_S = float("inf")
+_NO_BODY = Framing.NONE  # reading a member off its Enum is a call
 _EMPTY_LINE = b"\r\n\r\n"
 
 
@@ -210,9 +212,9 @@ class ClientConnection(asyncio.Protocol):
             self._refuse_unread(refused)
             return False
         self._read_deadline_s = _NEVER_S
-        self._body = open_body(head.framing, head.length, trailers=False)
-        self._body_bytes = self._window_bytes = 0
-        if self._body is not None:
+        if head.framing is not _NO_BODY:
+            self._body = open_body(head.framing, head.length, trailers=False)
+            self._body_bytes = self._window_bytes = 0
             self._read_deadline_s = self._after(self._settings.body_window_s)
         exchange = self._exchange = Exchange(self._plane, self, head)
         exchange.begin()

@@ -38,6 +38,8 @@ from month1_caching_gateway.gateway.upstream_breaker import UNHEALTHY, health_of
 from month1_caching_gateway.gateway.upstream_connection import UpstreamConnection
 from scalelab.errors import InvariantBroken
 
+# Bound once: reading a member off its Enum is a call.
+_NO_BODY, _CHUNKED, _CLOSE = Framing.NONE, Framing.CHUNKED, Framing.CLOSE
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NEVER_S = float("inf")
 CLIENT_GONE = 499
@@ -78,7 +80,7 @@ class Exchange:
         self._upstream_full = False
         self._body: list[bytes] = []
         self._answer: ResponseHead | None = None
-        self._answer_framing = Framing.NONE
+        self._answer_framing = _NO_BODY
         self._keep_alive = head.keep_alive
 
     # What the client's connection calls.
@@ -118,7 +120,7 @@ class Exchange:
         connection = self._connection
         if connection is None:
             return
-        if self._head.framing is Framing.CHUNKED:
+        if self._head.framing is _CHUNKED:
             pieces = [chunk(piece) for piece in pieces]
             if ended:
                 pieces.append(LAST_CHUNK)
@@ -176,12 +178,13 @@ class Exchange:
             if head.status in UNHEALTHY and self._sending.rejects(head, self._connection):
                 return
             out.append(self._answer_head(head))
-        self.account.bytes_out += sum(map(len, pieces))
+        for piece in pieces:
+            self.account.bytes_out += len(piece)
         if self._tap is not None:
             self._tap.on_body(pieces, ended=ended)
             if ended:
                 self._tap = None
-        if self._answer_framing is Framing.CHUNKED:
+        if self._answer_framing is _CHUNKED:
             out.extend(chunk(piece) for piece in pieces)
             if ended:
                 out.append(LAST_CHUNK)
@@ -275,7 +278,7 @@ class Exchange:
         self._phase = Phase.OPENING
         if self._plane.interceptor is not None and not self._intercept():
             return
-        held = self._head.framing is Framing.NONE or bool(self._body)
+        held = self._head.framing is _NO_BODY or bool(self._body)
         self._sending.open(self._require_route(), held=held)
 
     def _intercept(self) -> bool:
@@ -304,12 +307,12 @@ class Exchange:
         if self._tap is not None:
             extra = (*extra, *self._tap.on_head(head))
         framing = head.framing
-        if framing in (Framing.CHUNKED, Framing.CLOSE):
-            framing = Framing.CLOSE if self._head.http10 else Framing.CHUNKED
+        if framing is _CHUNKED or framing is _CLOSE:
+            framing = _CLOSE if self._head.http10 else _CHUNKED
         self._keep_alive = (
             self._head.keep_alive
             and self._client.body_is_read
-            and framing is not Framing.CLOSE
+            and framing is not _CLOSE
             and not self._plane.draining
         )
         self._answer_framing = framing

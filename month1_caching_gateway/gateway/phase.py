@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from enum import Enum
 
-
-class Phase(Enum):
-    """Where the request is."""
+class Phase:
+    """Where the request is. Plain constants: an Enum's member costs a call each time it is read."""
 
     ADMITTING = "admitting"
     BUFFERING = "buffering"

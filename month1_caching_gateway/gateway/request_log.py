@@ -53,17 +53,35 @@ class Record(NamedTuple):
 
         Written by hand at a third of the encoder's cost; what can hold any character is quoted.
         """
-        second, ms = divmod(int(self.at_s * 1000), 1000)
+        (
+            at_s,
+            request_id,
+            trace_id,
+            method,
+            path,
+            route,
+            status,
+            code,
+            upstream,
+            subject,
+            key_id,
+            client,
+            bytes_in,
+            bytes_out,
+            attempts,
+            total_s,
+            upstream_s,
+            wait_s,
+        ) = self
+        second, ms = divmod(int(at_s * 1000), 1000)
         return (
             f'{{"ts":"{_second(second)}.{ms:03d}+00:00","event":"request",'
-            f'"request_id":"{self.request_id}","trace_id":"{self.trace_id}",'
-            f'"method":{_quoted(self.method)},"path":{_quoted(self.path)},'
-            f'"route":{_quoted(self.route)},"status":{self.status},"code":"{self.code}",'
-            f'"upstream":{_quoted(self.upstream)},"subject":{_quoted(self.subject)},'
-            f'"key_id":"{self.key_id}","client":"{self.client}",'
-            f'"bytes_in":{self.bytes_in},"bytes_out":{self.bytes_out},'
-            f'"attempts":{self.attempts},"total_ms":{_ms(self.total_s)},'
-            f'"upstream_ms":{_ms(self.upstream_s)},"wait_ms":{_ms(self.wait_s)}}}'
+            f'"request_id":"{request_id}","trace_id":"{trace_id}","method":{_quoted(method)},'
+            f'"path":{_quoted(path)},"route":{_quoted(route)},"status":{status},"code":"{code}",'
+            f'"upstream":{_quoted(upstream)},"subject":{_quoted(subject)},"key_id":"{key_id}",'
+            f'"client":"{client}","bytes_in":{bytes_in},"bytes_out":{bytes_out},'
+            f'"attempts":{attempts},"total_ms":{total_s * 1000:.3f},'
+            f'"upstream_ms":{_ms(upstream_s)},"wait_ms":{_ms(wait_s)}}}'
         )
 
 

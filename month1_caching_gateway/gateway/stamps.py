@@ -19,13 +19,14 @@ from scalelab.clock import Clock
 class Stamps:
     """random: for the ids; seeded in tests."""
 
-    __slots__ = ("_clock", "_ms", "_offset_s", "_prefix", "_random_bits")
+    __slots__ = ("_clock", "_dashed_prefix", "_ms", "_offset_s", "_prefix", "_random_bits")
 
     def __init__(self, clock: Clock, random: Random) -> None:
         self._clock = clock
         self._random_bits = random.getrandbits
         self._ms = -1
         self._prefix = ""
+        self._dashed_prefix = ""
         self._offset_s = 0.0
         self.resync()
 
@@ -37,16 +38,18 @@ class Stamps:
         """Unix seconds of an instant of the monotonic clock."""
         return monotonic_s + self._offset_s
 
-    def new_id(self, monotonic_s: float) -> str:
-        """32 hexadecimal digits: a UUIDv7 without its dashes."""
+    def new_id(self, monotonic_s: float) -> tuple[str, str]:
+        """A UUIDv7 as it is usually written, and its 32 digits without the dashes."""
         ms = int((monotonic_s + self._offset_s) * 1000)
         if ms != self._ms:
             self._ms = ms
-            self._prefix = f"{ms & 0xFFFF_FFFF_FFFF:012x}7"
+            digits = f"{ms & 0xFFFF_FFFF_FFFF:012x}"
+            self._prefix = digits + "7"
+            self._dashed_prefix = f"{digits[:8]}-{digits[8:]}-7"
         tail = f"{self._random_bits(72):018x}"
-        return f"{self._prefix}{tail[:3]}8{tail[3:]}"
-
-
-def dashed(digits: str) -> str:
-    """The usual spelling of a UUID."""
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        first, rest = tail[:3], tail[6:]
+        second = "8" + tail[3:6]
+        return (
+            f"{self._dashed_prefix}{first}-{second}-{rest}",
+            f"{self._prefix}{first}{second}{rest}",
+        )

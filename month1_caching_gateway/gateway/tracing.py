@@ -47,23 +47,36 @@ class Tracing:
         self._ratio = ratio
         self._random = random
 
-    def begin(self, headers: Mapping[bytes, bytes], digits: str) -> Trace:
-        """headers: may hold traceparent and tracestate. digits: 32 of them, for a new trace."""
+    def begin(self, headers: Mapping[bytes, bytes], digits: str) -> Trace | None:
+        """headers: may hold traceparent and tracestate. digits: 32 of them, for a new trace.
+
+        None for most requests: a new trace that nobody keeps; see `unkept`.
+        """
         given = headers.get(b"traceparent")
         parent = None
         tracestate = b""
         if given is not None:
             tracestate = headers.get(b"tracestate", b"")
             parent = parse(given.decode("latin-1"), tracestate.decode("latin-1"))
-        sampled = parent.trace_flags.sampled if parent else self._random.random() < self._ratio
+        elif self._random.random() >= self._ratio:
+            return None
+        sampled = parent.trace_flags.sampled if parent else given is None or self._toss()
         if sampled and self._telemetry.recording:
             return self._recorded(parent)
         trace_id = f"{parent.trace_id:032x}" if parent else digits
         line = f"00-{trace_id}-{digits[16:]}-{'01' if sampled else '00'}".encode("ascii")
         return Trace(trace_id, line, tracestate if parent else b"", None)
 
+    def _toss(self) -> bool:
+        return self._random.random() < self._ratio
+
     def _recorded(self, parent: SpanContext | None) -> Trace:
         span = self._telemetry.start_server_span("gateway", parent)
         own = span.get_span_context()
         state = own.trace_state.to_header().encode("latin-1") if own.trace_state else b""
         return Trace(f"{own.trace_id:032x}", render(own).encode("ascii"), state, span)
+
+
+def unkept(digits: str) -> bytes:
+    """The traceparent of a new trace that nobody keeps."""
+    return b"00-%b-%b-00" % (digits.encode("ascii"), digits[16:].encode("ascii"))

@@ -110,7 +110,7 @@ class EndpointPool:
             connection.abort()
             return
         connection.resume()
-        if self._hand_over(connection):
+        if self._waiting and self._hand_over(connection):
             return
         connection.idle_since_s = self._clock.monotonic_s()
         self._idle.append(connection)
