@@ -143,6 +143,12 @@ def open_body(framing: Framing, length: int, *, trailers: bool) -> Body | None:
     return None
 
 
+def chunks(pieces: list[bytes], *, ended: bool) -> list[bytes]:
+    """Payload as it goes through a chunked body; ended: with that body's end."""
+    framed = [chunk(piece) for piece in pieces]
+    return [*framed, LAST_CHUNK] if ended else framed
+
+
 def chunk(payload: bytes) -> bytes:
     """One chunk on the wire. payload: not empty; an empty one would end the body."""
     return b"%x\r\n%b\r\n" % (len(payload), payload)

@@ -25,7 +25,7 @@ from collections.abc import Coroutine
 
 from month1_caching_gateway.gateway.account import Account
 from month1_caching_gateway.gateway.admission import Admitted, Waiting
-from month1_caching_gateway.gateway.bodies import LAST_CHUNK, chunk
+from month1_caching_gateway.gateway.bodies import chunks
 from month1_caching_gateway.gateway.client_side import ClientSide
 from month1_caching_gateway.gateway.heads import Framing, RequestHead, ResponseHead
 from month1_caching_gateway.gateway.interception import OwnAnswer, Tap
@@ -121,9 +121,7 @@ class Exchange:
         if connection is None:
             return
         if self._head.framing is _CHUNKED:
-            pieces = [chunk(piece) for piece in pieces]
-            if ended:
-                pieces.append(LAST_CHUNK)
+            pieces = chunks(pieces, ended=ended)
         if pieces:
             connection.write(b"".join(pieces))
         if ended:
@@ -185,11 +183,8 @@ class Exchange:
             if ended:
                 self._tap = None
         if self._answer_framing is _CHUNKED:
-            out.extend(chunk(piece) for piece in pieces)
-            if ended:
-                out.append(LAST_CHUNK)
-        else:
-            out.extend(pieces)
+            pieces = chunks(pieces, ended=ended)
+        out += pieces
         if out:
             self._client.write(out[0] if len(out) == 1 else b"".join(out))
         if ended:
