@@ -33,7 +33,8 @@ from tests.integration.month1.gateway.harness import (
 )
 
 CAPACITY = 3
-RATES = {"few": Policy(CAPACITY, 1 / 60)}
+RATES = {name: Policy(CAPACITY, 1 / 60) for name in ("few", "drained", "counted")}
+"""One for each test that uses an allowance up, so that tests need no order."""
 ROUTES = (
     Route("app", template="/open/{id}", auth="none"),
     Route("app", template="/open/{id}", methods=frozenset({"PUT"}), scope="shop"),
@@ -43,7 +44,9 @@ ROUTES = (
     Route("app", template="/mine"),
     Route("app", template="/other", scope="other"),
     Route("app", template="/few/{id}", auth="none", rate="few"),
-    Route("app", template="/few-mine", rate="few"),
+    Route("app", template="/drained/{id}", auth="none", rate="drained"),
+    Route("app", template="/drained-mine", rate="drained"),
+    Route("app", template="/counted", auth="none", rate="counted"),
     Route("app", template="/keyed", methods=frozenset({"POST"}), idempotency_key_required=True),
     Route("app", template="/slow", auth="none", timeout_s=0.2),
     Route("gone", template="/gone", auth="none"),

@@ -323,15 +323,15 @@ async def count_per_user(doors: dict[str, Door]) -> tuple[object, object]:
     """A user's allowance is whole although the address's is used up."""
     for door in doors.values():
         for number in range(CAPACITY):
-            await door.ask("GET", f"/few/{number}")
-    ours, nginx = await both(doors, lambda door: door.ask("GET", "/few-mine", **GOOD))
+            await door.ask("GET", f"/drained/{number}")
+    ours, nginx = await both(doors, lambda door: door.ask("GET", "/drained-mine", **GOOD))
     return ours.status == 200, nginx.status == 429
 
 
 @difference
 async def allowance_headers(doors: dict[str, Door]) -> tuple[object, object]:
     """On an answer of a limited route."""
-    ours, nginx = await both(doors, lambda door: door.ask("GET", "/few/1"))
+    ours, nginx = await both(doors, lambda door: door.ask("GET", "/counted"))
     return "ratelimit-limit" in ours.headers, "ratelimit-limit" not in nginx.headers
 
 
