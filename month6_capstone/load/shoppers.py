@@ -16,6 +16,7 @@ from types import TracebackType
 
 import aiohttp
 
+from month1_caching_gateway.client import asked_wait_s
 from month6_capstone.load.client_log import Attempt, ClientLog, Outcome, body_sha
 from month6_capstone.load.measure import Measurements
 from month6_capstone.load.plan import Visit
@@ -23,6 +24,9 @@ from scalelab.clock import Clock
 from scalelab.errors import Unavailable
 
 _REFUSED_FOR_GOOD = frozenset({400, 401, 403, 404, 413, 422})
+_OBEYED_AT_MOST_S = 60.0
+_UNASKED_WAIT_S = 0.5
+"""How long a shopper stays away who was not told for how long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +157,9 @@ class Shop:
                 token = answer.headers.get("X-Consistency-Token")
                 order_id = document.get("order_id") if status == 202 else None
                 placed = Placed(order_id, token, status)
-                outcome, retry_after_s = _judge(
-                    status, document.get("code"), answer.headers.get("Retry-After")
-                )
+                names = {name.lower(): value for name, value in answer.headers.items()}
+                asked_s = asked_wait_s(names, now=self._clock.now(), at_most_s=_OBEYED_AT_MOST_S)
+                outcome, retry_after_s = _judge(status, document.get("code"), asked_s)
         except (aiohttp.ClientError, TimeoutError, ValueError):
             self._measured.count("checkout.no_answer")
         if status is not None:
@@ -206,12 +210,12 @@ class Shop:
                 await self.read_own(shopper, answer)
 
 
-def _judge(status: int, code: object, retry_after: str | None) -> tuple[Outcome, float | None]:
+def _judge(status: int, code: object, asked_s: float | None) -> tuple[Outcome, float | None]:
     """What an answer means: the outcome, and seconds to wait before asking again, if at all.
 
     A 5xx is unknown, not refused: a gateway that lost its upstream cannot know what it did.
     """
-    wait_s = float(retry_after) if retry_after and retry_after.isdigit() else 0.5
+    wait_s = _UNASKED_WAIT_S if asked_s is None else asked_s
     if status == 202:
         return "accepted", None
     if status == 429 or status >= 500 or code == "idempotency_in_flight":
