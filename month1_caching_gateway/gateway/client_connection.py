@@ -163,9 +163,20 @@ class ClientConnection(asyncio.Protocol):
         """What the present request began under; None between requests."""
         return None if self._exchange is None else self._exchange.account.in_force
 
-    def close_if_idle(self) -> None:
-        """Drain: a connection between two requests goes. A new one may still bring its first."""
-        if not self.busy and self._served:
+    @property
+    def wanted(self) -> bool:
+        """A drain waits for it: it is busy, or may bring a request at any moment."""
+        return self.busy or not self._closing
+
+    def close_if_idle(self, since_s: float) -> None:
+        """Drain: go, if no request has come since that instant.
+
+        Not at once: a request that is on its way would meet a closed door. The answer to one that
+        comes in time says `Connection: close`.
+        """
+        settings = self._settings
+        patience_s = settings.idle_timeout_s if self._served else settings.head_timeout_s
+        if not self.busy and self._read_deadline_s - patience_s <= since_s:
             self._close_gently(linger=False)
 
     def abort_for_stop(self) -> None:

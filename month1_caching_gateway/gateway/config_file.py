@@ -41,18 +41,23 @@ class BadFile(InvalidInput):
 
 def load_file(path: Path) -> Rules:
     """The rules of a route file. Raises BadFile, also for a file that cannot be read."""
+    return rules_of(read_file(path), path.name)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a route file. Raises BadFile if they cannot be read or are too many."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise _whole(path.name, f"cannot be read: {error.strerror}") from error
-    return rules_of(raw, path.name)
+    if len(raw) > MAX_FILE_BYTES:
+        raise _whole(path.name, f"is larger than {MAX_FILE_BYTES} bytes")
+    return raw
 
 
 def rules_of(raw: bytes, name: str) -> Rules:
     """The rules of a route file's bytes. name: for the messages. Raises BadFile."""
-    if len(raw) > MAX_FILE_BYTES:
-        raise _whole(name, f"is larger than {MAX_FILE_BYTES} bytes")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import sys
 from collections.abc import Callable, Collection, Iterable
 from random import Random, SystemRandom
@@ -39,6 +40,7 @@ from scalelab.telemetry import Log, Telemetry
 
 _BACKLOG = 2048
 _CALLERS = 4096
+_OWN = -1
 _PHASES = {Phase.CLOSED: 0.0, Phase.HALF_OPEN: 1.0, Phase.OPEN: 2.0}
 _POLL_S = 0.01
 
@@ -118,13 +120,13 @@ class Gateway:
             known_heads=KnownHeads(settings.max_headers),
             callers=Recent(_CALLERS),
         )
-        self._server: asyncio.Server | None = None
+        self._servers: dict[int, asyncio.Server] = {}
         self._background: list[asyncio.Task[None]] = []
 
     @property
     def serving(self) -> bool:
         """Listening and not draining: what readiness should say."""
-        return self._server is not None and not self._plane.draining
+        return bool(self._servers) and not self._plane.draining
 
     @property
     def connections(self) -> int:
@@ -151,23 +153,45 @@ class Gateway:
         """
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(
-                lambda: ClientConnection(self._plane, self._connections),
-                host,
-                port,
-                backlog=_BACKLOG,
-                reuse_port=reuse_port or None,
+            server = await loop.create_server(
+                self._accepted, host, port, backlog=_BACKLOG, reuse_port=reuse_port or None
             )
         except OSError as error:
             raise Unavailable(
                 f"cannot listen on {host}:{port}: {error.strerror}", code="address_in_use"
             ) from error
-        self._background = [
-            loop.create_task(self._sweep(), name="gateway-sweep"),
-            loop.create_task(self._health.run(), name="gateway-health"),
-            loop.create_task(self._plane.request_log.run(), name="gateway-request-log"),
-        ]
-        return int(self._server.sockets[0].getsockname()[1])
+        self._serve(_OWN, server)
+        return int(server.sockets[0].getsockname()[1])
+
+    async def listen(self, number: int, listener: socket.socket) -> None:
+        """Take connections from a listening socket, too; number: to name it in `leave`.
+
+        The gateway works on a copy and leaves `listener` open: what waits in its queue when this
+        process stops listening can be taken by another.
+        """
+        if number not in self._servers:
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(self._accepted, sock=listener.dup(), backlog=_BACKLOG)
+            self._serve(number, server)
+
+    def leave(self, number: int) -> None:
+        """Take no more connections from that socket; those that are open stay."""
+        server = self._servers.pop(number, None)
+        if server is not None:
+            server.close()
+
+    def _serve(self, number: int, server: asyncio.Server) -> None:
+        self._servers[number] = server
+        if not self._background:
+            loop = asyncio.get_running_loop()
+            self._background = [
+                loop.create_task(self._sweep(), name="gateway-sweep"),
+                loop.create_task(self._health.run(), name="gateway-health"),
+                loop.create_task(self._plane.request_log.run(), name="gateway-request-log"),
+            ]
+
+    def _accepted(self) -> ClientConnection:
+        return ClientConnection(self._plane, self._connections)
 
     async def stop(self) -> None:
         """Drain: no new connection, running requests end (up to drain_s), then close the rest.
@@ -175,9 +199,8 @@ class Gateway:
         Safe to call twice, and before `start`.
         """
         self._plane.draining = True
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
+        for number in tuple(self._servers):
+            self.leave(number)
         await self._drain()
         for connection in tuple(self._connections):
             connection.abort_for_stop()
@@ -187,12 +210,14 @@ class Gateway:
         await self._plane.request_log.flush()
 
     async def _drain(self) -> None:
-        give_up_s = self._clock.monotonic_s() + self._settings.drain_s
+        settings = self._settings
+        give_up_s = self._clock.monotonic_s() + settings.drain_s
         while True:
+            now_s = self._clock.monotonic_s()
             for connection in tuple(self._connections):
-                connection.close_if_idle()
-            busy = any(connection.busy for connection in self._connections)
-            if not busy or self._clock.monotonic_s() >= give_up_s:
+                connection.close_if_idle(now_s - settings.drain_idle_s)
+            wanted = any(connection.wanted for connection in self._connections)
+            if not wanted or now_s >= give_up_s:
                 return
             await asyncio.sleep(_POLL_S)
 
@@ -265,6 +290,11 @@ def _gauges(groups: Groups, connections: Collection[ClientConnection]) -> dict[s
                 for name, group in groups.current.items()
                 for one in group.endpoints
             },
+        ),
+        "gateway_upstreams_draining": (
+            "Removed or changed by a reload, and still finishing requests.",
+            "listener",
+            lambda: {"http": float(groups.retired)},
         ),
         "gateway_connections": (
             "Client connections open.",

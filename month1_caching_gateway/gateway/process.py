@@ -1,15 +1,12 @@
-"""One gateway process: the data plane on `port`, probes and metrics on `admin_port` beside it."""
+"""What one process of the gateway is made of: settings and rules in, a gateway out."""
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from month1_caching_gateway.gateway.admin import create_admin
 from month1_caching_gateway.gateway.admission import RateLimiter, Verifier
-from month1_caching_gateway.gateway.config_file import load_file
 from month1_caching_gateway.gateway.gateway import Gateway
 from month1_caching_gateway.gateway.process_settings import ProcessSettings
 from month1_caching_gateway.gateway.request_log import Sink
@@ -20,7 +17,6 @@ from scalelab.clock import Clock, SystemClock
 from scalelab.errors import InvalidInput, Unauthenticated
 from scalelab.security import HttpJwks, Principal, TokenVerifier, http_fetch
 from scalelab.telemetry import Telemetry
-from scalelab.web import serve
 
 
 class NoTokens:
@@ -61,22 +57,9 @@ async def opened(
             rates=rules.rates,
             log_sink=None if settings.request_log else _nowhere,
         )
+        gateway.apply(rules)  # with the revision; the services stay
         stack.push_async_callback(gateway.stop)
         yield gateway
-
-
-async def run_gateway(settings: ProcessSettings, telemetry: Telemetry, stop: asyncio.Event) -> None:
-    """Listen until `stop` is set, then drain. Raises BadFile, InvalidInput, Unavailable."""
-    rules = load_file(settings.config)
-    async with opened(settings, rules, telemetry) as gateway:
-        await gateway.start(settings.host, settings.port)
-        calm_collector()
-        await serve(
-            create_admin(gateway, telemetry),
-            host=settings.admin_host,
-            port=settings.admin_port,
-            stop=stop,
-        )
 
 
 def calm_collector() -> None:

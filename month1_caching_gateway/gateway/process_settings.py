@@ -16,11 +16,11 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 class ProcessSettings(BaseSettings):
     """Read from GATEWAY_… variables.
 
-    config: the route file. port, admin_port: 0 takes a free one. jwks_url, token_issuer,
-    token_audience: whose tokens are believed; without them no route may demand a user. redis_url:
-    where allowances are counted; without it each process counts its own. allowed_hosts: names
-    accepted in Host, separated by commas; empty accepts any. poll_s: how often the route file is
-    looked at.
+    config: the route file. port, admin_port: 0 takes a free one. workers: processes on `port`.
+    jwks_url, token_issuer, token_audience: whose tokens are believed; without them no route may
+    demand a user. redis_url: where allowances are counted; without it each process counts its own.
+    allowed_hosts: names accepted in Host, separated by commas; empty accepts any. poll_s: how often
+    the route file is looked at.
     """
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True)
@@ -30,6 +30,7 @@ class ProcessSettings(BaseSettings):
     port: Port = 8080
     admin_host: str = "127.0.0.1"
     admin_port: Port = 8081
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
     jwks_url: str = ""
     token_issuer: str = ""
     token_audience: str = ""

@@ -101,6 +101,7 @@ class GatewaySettings:
     body_window_s / body_window_bytes: a request body must bring that many bytes per window.
     replay_bytes: a body up to this size is read whole before the upstream sees anything, so a slow
     sender holds no upstream connection and a lost idle connection can be replaced once.
+    drain_idle_s: while draining, a connection goes when it has been idle for so long.
     upstream_idle_s: shorter than the services' own idle time, so that we close first.
     breaker: of every upstream; lost or refused connections, time-outs, 502, 503, 504 are failures.
     """
@@ -124,6 +125,7 @@ class GatewaySettings:
     upstream_idle_s: float = 20.0
     admission_timeout_s: float = 3.0
     drain_s: float = 10.0
+    drain_idle_s: float = 0.5
     sweep_s: float = 0.25
     allowed_hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "[::1]"})
     trusted_proxies: frozenset[str] = frozenset()

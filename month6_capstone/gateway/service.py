@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 
-from fastapi import FastAPI
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from month1_caching_gateway.gateway import Gateway, GatewaySettings, load_config
+from month1_caching_gateway.gateway import Gateway, GatewaySettings, create_admin, load_config
 from month1_caching_gateway.ratelimit import Limiter, RedisStore
 from month6_capstone.gateway.routes import document
 from scalelab.clients.redis import connect
 from scalelab.clock import SystemClock
-from scalelab.errors import Unavailable
 from scalelab.security import HttpJwks, TokenVerifier, http_fetch
 from scalelab.telemetry import Telemetry
-from scalelab.web import create_app, serve
+from scalelab.web import serve
 
 
 class GatewayProcessSettings(BaseSettings):
@@ -67,14 +65,6 @@ def _rates(settings: GatewayProcessSettings) -> dict[str, dict[str, float]]:
     }
 
 
-def _admin(gateway: Gateway, telemetry: Telemetry) -> FastAPI:
-    async def serving() -> None:
-        if not gateway.serving:
-            raise Unavailable("the gateway is not listening")
-
-    return create_app(telemetry=telemetry, routers=[], readiness={"gateway": serving})
-
-
 async def run_gateway(
     settings: GatewayProcessSettings, telemetry: Telemetry, stop: asyncio.Event
 ) -> None:
@@ -108,7 +98,7 @@ async def run_gateway(
     try:
         await gateway.start(settings.host, settings.port)
         await serve(
-            _admin(gateway, telemetry),
+            create_admin(gateway, telemetry),
             host=settings.admin_host,
             port=settings.admin_port,
             stop=stop,

@@ -36,13 +36,15 @@ def create_app(
     title: str | None = None,
     statuses: Mapping[str, int] = _NOTHING,
     clock: Clock | None = None,
+    before_scrape: Callable[[], Awaitable[None]] | None = None,
 ) -> FastAPI:
     """A service from its routers, with everything a process owes its operators.
 
     lifespan: async context manager around the time the app serves. readiness: name → check that
     raises when the dependency is away. statuses: status of the service's own error codes, where
-    it differs from that of their class ("card_declined": 402). One telemetry builds one app:
-    its registry takes each metric once.
+    it differs from that of their class ("card_declined": 402). before_scrape: awaited before the
+    metrics are read, for those that must be fetched. One telemetry builds one app: its registry
+    takes each metric once.
     """
     lifecycle = Lifecycle()
     metrics = RequestMetrics(telemetry.registry, telemetry.service)
@@ -64,7 +66,7 @@ def create_app(
     app.state.lifecycle = lifecycle
     install_problem_handlers(app, statuses, telemetry.log)
     probes = Readiness(readiness, clock or SystemClock(), telemetry.log)
-    app.router.routes.extend(health_routes(lifecycle, probes, telemetry.registry))
+    app.router.routes.extend(health_routes(lifecycle, probes, telemetry.registry, before_scrape))
     app.router.routes.extend(docs_routes())
     for router in routers:
         app.include_router(router)

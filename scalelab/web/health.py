@@ -63,7 +63,10 @@ class Readiness:
 
 
 def health_routes(
-    lifecycle: Lifecycle, readiness: Readiness, registry: CollectorRegistry
+    lifecycle: Lifecycle,
+    readiness: Readiness,
+    registry: CollectorRegistry,
+    before_scrape: Callable[[], Awaitable[None]] | None = None,
 ) -> list[Route]:
     """The four operational routes; they stand outside the API's schema."""
 
@@ -83,6 +86,8 @@ def health_routes(
         return _answer("ready" if ok else "not_ready", ok=ok, checks=checks)
 
     async def metrics(request: Request) -> Response:
+        if before_scrape is not None:
+            await before_scrape()
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), media_type=content_type, headers=_NO_STORE)
 
