@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from month1_caching_gateway.gateway.admission import ANONYMOUS, Admitted, client_ip
+from month1_caching_gateway.gateway.canary import choose
 from month1_caching_gateway.gateway.headers import (
     Caller,
     caller,
@@ -27,7 +28,8 @@ class Account:
 
     in_force: the snapshot this request began under (S1). admitted: who the caller is, and the slot
     it holds until the end. began_s, sent_s, first_byte_s: instants of the monotonic clock, None
-    while it has not happened. attempts: how often the request was sent to a service.
+    while it has not happened. attempts: how often the request was sent to a service. upstream:
+    the service's name, known when the request is sent there.
     """
 
     __slots__ = (
@@ -49,6 +51,7 @@ class Account:
         "route",
         "sent_s",
         "target",
+        "upstream",
     )
 
     def __init__(self, plane: Plane, who: Caller | None, peer: str, head: RequestHead) -> None:
@@ -64,6 +67,7 @@ class Account:
         self._place: Place | None = None
         self.route: Route | None = None
         self.target: Target | None = None
+        self.upstream = ""
         self.admitted: Admitted = ANONYMOUS
         self.attempts = 0
         self.bytes_in = 0
@@ -102,6 +106,19 @@ class Account:
             limit = self.max_body_bytes
             raise Refused(413, "body_too_large", f"the body is larger than {limit} bytes")
         return route
+
+    def choose_upstream(self, route: Route) -> str:
+        """The service that answers: the route's own, or its canary."""
+        canary = route.canary
+        if canary is None:
+            self.upstream = route.upstream
+            return route.upstream
+        forced = self.head.value_of(canary.header.encode()) if canary.header else None
+        chance = self._plane.random.random()
+        chosen = choose(canary, forced=forced, user=self.admitted.subject, chance=chance)
+        self.upstream = canary.upstream if chosen.canary else route.upstream
+        self._plane.metrics.choice(route.name, self.upstream, chosen.why.value)
+        return self.upstream
 
     def upstream_head(self, authority: bytes) -> bytes:
         """The head that goes to the endpoint of that name."""
@@ -174,7 +191,7 @@ class Account:
             wait_s = sent_s - self.began_s
             if first_byte_s is not None:
                 upstream_s = first_byte_s - sent_s
-                plane.metrics.upstream(route.upstream, upstream_s)
+                plane.metrics.upstream(self.upstream, upstream_s)
         trace = self._trace
         if trace is not None and trace.span is not None:
             trace.end(name, method, status)
@@ -188,7 +205,7 @@ class Account:
                 name,
                 status,
                 code,
-                route.upstream if route and self.attempts else "",
+                self.upstream if self.attempts else "",
                 self.admitted.subject,
                 self.admitted.key_id,
                 self.caller.ip,

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from month1_caching_gateway.gateway.canary import Canary
 from month1_caching_gateway.gateway.problems import Refused
 from scalelab.errors import InvalidInput
 
@@ -35,7 +36,7 @@ class Route:
     cost: tokens a request takes. timeout_s: from the end of the request to the head of the answer;
     also the longest silence inside an answer, unless `streaming` (events may be far apart).
     max_body_bytes: None = the gateway's limit. auth: a token (user), an API key, either of them, or
-    nothing; scope: demanded of whom they name.
+    nothing; scope: demanded of whom they name. canary: another version of the service, for some.
     """
 
     upstream: str
@@ -50,6 +51,7 @@ class Route:
     timeout_s: float = 5.0
     streaming: bool = False
     max_body_bytes: int | None = None
+    canary: Canary | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
