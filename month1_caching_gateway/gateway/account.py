@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from month1_caching_gateway.gateway.admission import ANONYMOUS, Admitted, client_ip
-from month1_caching_gateway.gateway.canary import choose
+from month1_caching_gateway.gateway.cors import (
+    OWNED,
+    answer_headers,
+    preflight_answer,
+    preflight_method,
+)
 from month1_caching_gateway.gateway.headers import (
     Caller,
     caller,
@@ -11,9 +18,10 @@ from month1_caching_gateway.gateway.headers import (
     first_line,
     own_response,
     upstream_request_head,
+    without,
 )
 from month1_caching_gateway.gateway.heads import Framing, Place, RequestHead, ResponseHead
-from month1_caching_gateway.gateway.interception import OwnAnswer
+from month1_caching_gateway.gateway.interception import OwnAnswer, own_answer
 from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.problems import Header, Refused, problem_body
 from month1_caching_gateway.gateway.request_log import Record
@@ -28,8 +36,9 @@ class Account:
 
     in_force: the snapshot this request began under (S1). admitted: who the caller is, and the slot
     it holds until the end. began_s, sent_s, first_byte_s: instants of the monotonic clock, None
-    while it has not happened. attempts: how often the request was sent to a service. upstream:
-    the service's name, known when the request is sent there.
+    while it has not happened. attempts: how often the request was sent to a service. own: what the
+    gateway answers by itself, if the request is admitted. cors_headers: of every answer, None on a
+    route without a CORS policy. silent: no request of a client's, so neither logged nor counted.
     """
 
     __slots__ = (
@@ -44,14 +53,16 @@ class Account:
         "bytes_in",
         "bytes_out",
         "caller",
+        "cors_headers",
         "first_byte_s",
         "head",
         "in_force",
+        "own",
         "request_id",
         "route",
         "sent_s",
+        "silent",
         "target",
-        "upstream",
     )
 
     def __init__(self, plane: Plane, who: Caller | None, peer: str, head: RequestHead) -> None:
@@ -67,8 +78,10 @@ class Account:
         self._place: Place | None = None
         self.route: Route | None = None
         self.target: Target | None = None
-        self.upstream = ""
         self.admitted: Admitted = ANONYMOUS
+        self.own: OwnAnswer | None = None
+        self.silent = False
+        self.cors_headers: tuple[Header, ...] | None = None
         self.attempts = 0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -92,6 +105,8 @@ class Account:
         head, line = self.head, self.head.line
         if not self._plane.serves_host(head):
             raise Refused(421, "misdirected_request", "this host is not served here")
+        if head.method == "OPTIONS" and (route := self._preflight()) is not None:
+            return route
         place = line.place
         if place is None or place.table is not self.in_force.table:
             target = self.target = parse_target(line.target)
@@ -102,23 +117,32 @@ class Account:
         self._place = place
         self.target = place.target
         route = self.route = place.route
+        if route.cors is not None:
+            self.cors_headers = answer_headers(route.cors, head.headers)
         if head.length > self.max_body_bytes:
             limit = self.max_body_bytes
             raise Refused(413, "body_too_large", f"the body is larger than {limit} bytes")
         return route
 
-    def choose_upstream(self, route: Route) -> str:
-        """The service that answers: the route's own, or its canary."""
-        canary = route.canary
-        if canary is None:
-            self.upstream = route.upstream
-            return route.upstream
-        forced = self.head.value_of(canary.header.encode()) if canary.header else None
-        chance = self._plane.random.random()
-        chosen = choose(canary, forced=forced, user=self.admitted.subject, chance=chance)
-        self.upstream = canary.upstream if chosen.canary else route.upstream
-        self._plane.metrics.choice(route.name, self.upstream, chosen.why.value)
-        return self.upstream
+    def _preflight(self) -> Route | None:
+        """The route of a preflight, which needs no credential and is answered here (`own`).
+
+        None if the request is none, or its route has no CORS policy. Raises Refused.
+        """
+        asked = preflight_method(self.head.headers)
+        if asked is None:
+            return None
+        target = self.target = parse_target(self.head.target)
+        route = self.in_force.table.resolve(asked, target.segments)
+        if route.cors is None:
+            return None
+        self.own = own_answer(
+            204, preflight_answer(route.cors, self.head.headers, route.methods), b""
+        )
+        self.route = replace(
+            route, auth="none", scope=None, idempotency_key_required=False, cache=None
+        )
+        return self.route
 
     def upstream_head(self, authority: bytes) -> bytes:
         """The head that goes to the endpoint of that name."""
@@ -139,6 +163,9 @@ class Account:
         self, head: ResponseHead, framing: Framing, extra: tuple[Header, ...], *, keep_alive: bool
     ) -> bytes:
         """The service's head as the client gets it. framing: how we tell the body's end."""
+        if self.cors_headers is not None:
+            head = without(head, OWNED)
+            extra = (*extra, *self.cors_headers)
         return client_response_head(
             head,
             framing=framing,
@@ -154,7 +181,7 @@ class Account:
         return own_response(
             refused.status,
             problem_body(refused, instance=path, request_id=self.request_id),
-            refused.headers,
+            (*refused.headers, *(self.cors_headers or ())),
             keep_alive=keep_alive,
             http10=self.head.http10,
             request_id=self._wire_id,
@@ -165,13 +192,10 @@ class Account:
         self, own: OwnAnswer, extra: tuple[Header, ...], *, keep_alive: bool
     ) -> tuple[bytes, int]:
         """An answer that no service gave, framed as a service's would be, and its body's size."""
-        body = b"" if self.head.method == "HEAD" or own.status in (204, 304) else own.body
-        length = (b"content-length", b"%d" % len(own.body))
-        headers = [*own.headers, length]
-        head = ResponseHead(own.status, headers, Framing.LENGTH, len(own.body), keep_alive, b"")
-        return self.answer_head(head, Framing.LENGTH, extra, keep_alive=keep_alive) + body, len(
-            body
-        )
+        body = b"" if self.head.method == "HEAD" or own.head.status in (204, 304) else own.body
+        extra = (*extra, *own.extra)
+        head = self.answer_head(own.head, Framing.LENGTH, extra, keep_alive=keep_alive)
+        return head + body, len(body)
 
     def close(self, status: int, code: str) -> None:
         """Count it, log it, end its span. code: of the problem, "" for a service's own answer."""
@@ -183,6 +207,8 @@ class Account:
         )
         if self.admitted.held is not None:
             self.admitted.held.release()
+        if self.silent:
+            return
         total_s = plane.clock.monotonic_s() - self.began_s
         name, method = (route.name, self.head.method) if route else ("-", "-")
         plane.metrics.request(name, method, status, total_s)
@@ -191,7 +217,7 @@ class Account:
             wait_s = sent_s - self.began_s
             if first_byte_s is not None:
                 upstream_s = first_byte_s - sent_s
-                plane.metrics.upstream(self.upstream, upstream_s)
+                plane.metrics.upstream(route.upstream, upstream_s)
         trace = self._trace
         if trace is not None and trace.span is not None:
             trace.end(name, method, status)
@@ -205,7 +231,7 @@ class Account:
                 name,
                 status,
                 code,
-                self.upstream if self.attempts else "",
+                route.upstream if route and self.attempts else "",
                 self.admitted.subject,
                 self.admitted.key_id,
                 self.caller.ip,

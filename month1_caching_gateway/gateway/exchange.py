@@ -28,7 +28,7 @@ from month1_caching_gateway.gateway.admission import Admitted, Waiting
 from month1_caching_gateway.gateway.bodies import chunks
 from month1_caching_gateway.gateway.client_side import ClientSide
 from month1_caching_gateway.gateway.heads import Framing, RequestHead, ResponseHead
-from month1_caching_gateway.gateway.interception import OwnAnswer, Tap
+from month1_caching_gateway.gateway.interception import Interceptor, OwnAnswer, Seat, Tap
 from month1_caching_gateway.gateway.phase import Phase
 from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.problems import Header, Refused
@@ -271,28 +271,28 @@ class Exchange:
     def _open(self) -> None:
         """Admitted, and as much of the body is here as must be: ask the service, or who knows."""
         self._phase = Phase.OPENING
-        if self._plane.interceptor is not None and not self._intercept():
+        interceptor = self._plane.interceptor
+        if interceptor is not None and not self._intercept(interceptor):
             return
         held = self._head.framing is _NO_BODY or bool(self._body)
         self._sending.open(self._require_route(), held=held)
 
-    def _intercept(self) -> bool:
+    def _intercept(self, interceptor: Interceptor) -> bool:
         """False if the request is answered without the service."""
-        interceptor, account = self._plane.interceptor, self.account
-        if interceptor is None or account.target is None or account.route is None:
-            return True
         try:
-            found = interceptor.before_forward(
-                account.route, self._head, account.target, account.admitted
-            )
+            found = interceptor.before_forward(self.account)
         except Refused as refused:
             self._refuse(refused)
             return False
         if isinstance(found, OwnAnswer):
             self._answer_ourselves(found)
-            return False
-        self._tap = found
-        return True
+        elif isinstance(found, Seat):
+            self._connection, self._phase, self.deadline_s = found, Phase.ANSWERING, self._soon()
+            found.take(self)
+        else:
+            self._tap = found
+            return True
+        return False
 
     def _answer_head(self, head: ResponseHead) -> bytes:
         self._answer = head
@@ -345,7 +345,7 @@ class Exchange:
             own, self.account.admitted.headers, keep_alive=keep
         )
         self.account.bytes_out += body_bytes
-        self._finish(own.status, "")
+        self._finish(own.head.status, "")
         self._client.write(wire)
         self._client.answered(keep_alive=keep)
 

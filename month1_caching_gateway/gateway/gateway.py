@@ -16,7 +16,9 @@ from month1_caching_gateway.gateway.admission import (
     no_keys,
 )
 from month1_caching_gateway.gateway.api_keys import KeyRing
+from month1_caching_gateway.gateway.cached_answers import ResponseCache
 from month1_caching_gateway.gateway.client_connection import ClientConnection
+from month1_caching_gateway.gateway.door import Door
 from month1_caching_gateway.gateway.health_checks import HealthChecks
 from month1_caching_gateway.gateway.identity import Verifier
 from month1_caching_gateway.gateway.known_heads import KnownHeads
@@ -100,9 +102,10 @@ class Gateway:
         self._clock = clock
         self._checks = (verifier, limiter, keys)
         self._connections: set[ClientConnection] = set()
+        self._cache = ResponseCache(settings.cache_bytes)
         self._groups = Groups(_maker(settings, telemetry.log, clock, chance))
         self._health = HealthChecks(lambda: self._groups.current.values(), clock, chance)
-        metrics = GatewayMetrics(_gauges(self._groups, self._connections))
+        metrics = GatewayMetrics(_gauges(self._groups, self._connections, self._cache))
         telemetry.registry.register(metrics)
         self._plane = Plane(
             settings=settings,
@@ -116,11 +119,11 @@ class Gateway:
             ),
             log=telemetry.log,
             clock=clock,
-            random=chance,
             stamps=Stamps(clock, chance),
             known_heads=KnownHeads(settings.max_headers),
             callers=Recent(_CALLERS),
         )
+        self._open_door()
         self._servers: dict[int, asyncio.Server] = {}
         self._background: list[asyncio.Task[None]] = []
 
@@ -146,6 +149,7 @@ class Gateway:
         change keep their connections and breakers (S2), removed ones drain (S3). No request fails.
         """
         self._plane.in_force = self._built(rules)
+        self._open_door()
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Listen; returns the bound port. Raises Unavailable (`address_in_use`).
@@ -250,6 +254,12 @@ class Gateway:
             admission=Admission(verifier, limiter, rules.rates, keys=keys, clock=self._clock),
         )
 
+    def _open_door(self) -> None:
+        """Requests are intercepted only while a route wants it."""
+        plane = self._plane
+        wanted = any(one.cors or one.cache for one in plane.in_force.rules.routes)
+        plane.interceptor = Door(plane, self._cache) if wanted else None
+
     def _in_use(self) -> list[Snapshot]:
         held = [connection.in_force for connection in self._connections]
         return [self._plane.in_force, *(one for one in held if one is not None)]
@@ -271,7 +281,9 @@ def _maker(
     return make
 
 
-def _gauges(groups: Groups, connections: Collection[ClientConnection]) -> dict[str, Gauge]:
+def _gauges(
+    groups: Groups, connections: Collection[ClientConnection], cache: ResponseCache
+) -> dict[str, Gauge]:
     return {
         "gateway_breaker_phase": (
             "0 closed, 1 half-open, 2 open.",
@@ -296,6 +308,11 @@ def _gauges(groups: Groups, connections: Collection[ClientConnection]) -> dict[s
             "Removed or changed by a reload, and still finishing requests.",
             "listener",
             lambda: {"http": float(groups.retired)},
+        ),
+        "gateway_response_cache": (
+            "Requests by how the cache answered them; bytes and keys held.",
+            "kind",
+            cache.counts,
         ),
         "gateway_connections": (
             "Client connections open.",

@@ -9,7 +9,7 @@ with an underscore, which some services read as a dash. Set by us: `X-Forwarded-
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from month1_caching_gateway.gateway.heads import Fields, Framing, ResponseHead
 from month1_caching_gateway.gateway.problems import Header, reason
@@ -158,6 +158,14 @@ def client_response_head(
         parts.append(b"\r\nConnection: keep-alive")
     parts.append(b"\r\n\r\n")
     return b"".join(parts)
+
+
+def without(head: ResponseHead, names: frozenset[bytes]) -> ResponseHead:
+    """The head as if the service had not said these; the same one if it did not."""
+    kept = [(name, value) for name, value in head.headers if name not in names]
+    if len(kept) == len(head.headers):
+        return head
+    return replace(head, headers=kept, passed_on=None)
 
 
 def _answer_lines(head: ResponseHead, framing: Framing) -> bytes:

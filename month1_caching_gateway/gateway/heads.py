@@ -81,6 +81,7 @@ class Fields:
     where it is not. length: of the body in bytes, 0 unless framing is LENGTH. keep_alive: the
     client's wish. connection: what Connection says, in lower case; empty without that header.
     passed_on: a note of headers.py's, the lines that go to a service; None until it was made.
+    by_name: a note of `RequestHead.by_name`.
     """
 
     headers: list[Header]
@@ -91,6 +92,7 @@ class Fields:
     expects_continue: bool
     connection: bytes
     passed_on: bytes | None = None
+    by_name: dict[bytes, bytes] | None = None
 
 
 class RequestHead:
@@ -123,6 +125,14 @@ class RequestHead:
         return self.fields.headers
 
     @property
+    def by_name(self) -> dict[bytes, bytes]:
+        """Every header, several of one name joined by commas."""
+        found = self.fields.by_name
+        if found is None:
+            found = self.fields.by_name = joined(self.fields.headers)
+        return found
+
+    @property
     def connection(self) -> bytes:
         """What Connection says, in lower case."""
         return self.fields.connection
@@ -132,16 +142,20 @@ class RequestHead:
         """The client waits for a 100 before it sends its body."""
         return self.fields.expects_continue
 
-    def value_of(self, name: bytes) -> bytes | None:
-        """A header that the gateway itself does not know; name: lower case. O(headers)."""
-        return next((value for key, value in self.fields.headers if key == name), None)
-
     @property
     def host(self) -> str:
         """Host without the port, in lower case; empty for an HTTP/1.0 request without one."""
         value = self.named.get(b"host", b"").decode("ascii").lower()
         name, _, port = value.rpartition(":")
         return name if name and port.isdigit() else value
+
+
+def joined(headers: list[Header]) -> dict[bytes, bytes]:
+    """Headers by name, several of one name joined by commas."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        found[name] = found[name] + b", " + value if name in found else value
+    return found
 
 
 @dataclass(slots=True)

@@ -1,30 +1,51 @@
 """Where another room steps in between admission and forwarding: a response cache, CORS.
 
 An `Interceptor` is asked once per admitted request, before a breaker or a connection is. It may
-answer by itself, hear the service's answer as it passes, or stand aside. Everything here runs on
-the event loop inside the request's own callbacks, so it must not wait.
+answer by itself, give the request a seat at a fetch that runs for several, hear the service's
+answer as it passes, or stand aside. Everything here runs on the event loop inside the request's own
+callbacks, so it must not wait.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from month1_caching_gateway.gateway.admission import Admitted
-from month1_caching_gateway.gateway.heads import RequestHead, ResponseHead
+from month1_caching_gateway.gateway.heads import Framing, ResponseHead
 from month1_caching_gateway.gateway.problems import Header
-from month1_caching_gateway.gateway.routes import Route
-from month1_caching_gateway.gateway.targets import Target
+from month1_caching_gateway.gateway.upstream_connection import AnswerSink, UpstreamConnection
+
+if TYPE_CHECKING:
+    from month1_caching_gateway.gateway.account import Account
 
 
 @dataclass(frozen=True, slots=True)
 class OwnAnswer:
-    """An answer without a service. headers: lower-case names; length and connection are ours."""
+    """An answer without a service. head: with its content-length; it may be kept and given again.
 
-    status: int
-    headers: tuple[Header, ...]
+    extra: headers of this answer alone.
+    """
+
+    head: ResponseHead
     body: bytes
+    extra: tuple[Header, ...] = ()
+
+
+def own_answer(status: int, headers: Iterable[Header], body: bytes) -> OwnAnswer:
+    """headers: lower-case names; the length is added."""
+    listed = [*headers]
+    if status not in (204, 304):
+        listed.append((b"content-length", b"%d" % len(body)))
+    return OwnAnswer(ResponseHead(status, listed, Framing.LENGTH, len(body), True, b""), body)
+
+
+class Seat(UpstreamConnection):
+    """A place at a fetch that several wait for: a connection in all but the wire."""
+
+    def take(self, sink: AnswerSink) -> None:
+        """Wait for the answer; `sink` hears it as from a connection, perhaps before this ends."""
+        raise NotImplementedError
 
 
 class Tap(Protocol):
@@ -46,8 +67,10 @@ class Tap(Protocol):
 class Interceptor(Protocol):
     """Decides per admitted request."""
 
-    def before_forward(
-        self, route: Route, head: RequestHead, target: Target, admitted: Admitted
-    ) -> OwnAnswer | Tap | None:
-        """An answer, an ear for the service's answer, or nothing. Raises Refused."""
+    def before_forward(self, account: Account) -> OwnAnswer | Seat | Tap | None:
+        """An answer, a seat, an ear for the service's answer, or nothing. Raises Refused."""
+        ...
+
+    def sweep(self, now_s: float) -> None:
+        """Act on the deadlines that have passed."""
         ...

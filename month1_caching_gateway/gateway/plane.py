@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from random import Random
 
 from month1_caching_gateway.gateway.headers import Caller
 from month1_caching_gateway.gateway.heads import RequestHead
@@ -45,7 +44,6 @@ class Plane:
     request_log: RequestLog
     log: Log
     clock: Clock
-    random: Random
     stamps: Stamps
     known_heads: KnownHeads
     callers: Recent[tuple[str, bytes, bytes], Caller]
@@ -70,6 +68,8 @@ class Plane:
         """Read the wall clock; forget what was not used lately."""
         self.stamps.resync()
         self.known_heads.sweep(now_s)
+        if self.interceptor is not None:
+            self.interceptor.sweep(now_s)
 
     def spawn(
         self, work: Coroutine[object, object, None], on_bug: Callable[[BaseException], None]

@@ -104,6 +104,7 @@ class GatewaySettings:
     drain_idle_s: while draining, a connection goes when it has been idle for so long.
     upstream_idle_s: shorter than the services' own idle time, so that we close first.
     breaker: of every upstream; lost or refused connections, time-outs, 502, 503, 504 are failures.
+    cache_bytes: of stored answers in this process, over all routes that have a cache policy.
     """
 
     max_connections: int = 4096
@@ -132,5 +133,6 @@ class GatewaySettings:
     forwarded_proto: str = "http"
     trace_ratio: float = 1.0
     breaker: BreakerPolicy = field(default_factory=lambda: BreakerPolicy(open_s=5.0))
+    cache_bytes: int = 32 * 1024 * 1024
     log_flush_s: float = 0.25
     log_max_pending: int = 10_000

@@ -17,23 +17,24 @@ _OVERHEAD_BYTES = 600
 class Entry:
     """headers: lower-case names in order, end to end ones only. named: the same, joined by comma.
 
-    wire: the head as it goes out, from the status line on, without the empty line and without what
-    differs from answer to answer. vary: names in a fixed order; variant: the values they had.
+    vary: names in a fixed order; variant: the values they had. note: of whoever sends it, the head
+    as it goes out.
     """
 
     status: int
     headers: list[tuple[bytes, bytes]]
     named: Mapping[bytes, bytes]
-    wire: bytes
     body: bytes
     vary: tuple[bytes, ...]
     variant: tuple[bytes, ...]
     freshness: Freshness
+    note: object = None
 
     @property
     def size_bytes(self) -> int:
         """What the store counts."""
-        return len(self.wire) * 3 + len(self.body) + _OVERHEAD_BYTES
+        lines = sum(len(name) + len(value) for name, value in self.headers)
+        return lines * 3 + len(self.body) + _OVERHEAD_BYTES
 
 
 def _no_variants() -> list[Entry]:
@@ -58,6 +59,7 @@ class EntryStore:
         self._max_bytes = max_bytes
         self._max_variants = max_variants
         self._keys: OrderedDict[Key, _Variants] = OrderedDict()
+        self._targets: dict[tuple[bytes, str], set[Key]] = {}
         self.bytes = 0
         self.evicted = 0
 
@@ -83,6 +85,7 @@ class EntryStore:
         variants = self._keys.get(key)
         if variants is None:
             variants = self._keys[key] = _Variants()
+            self._targets.setdefault(key[:2], set()).add(key)
         kept = [
             one
             for one in variants.entries
@@ -100,20 +103,23 @@ class EntryStore:
         variants = self._keys.pop(key, None)
         if variants is None:
             return False
-        self.bytes -= sum(one.size_bytes for one in variants.entries)
+        self._forget(key, variants)
         return True
 
     def drop_target(self, host: bytes, path: str) -> int:
-        """Forget every answer of a target, whatever its query; how many keys that were.
-
-        Cost: O(keys): called for unsafe methods only.
-        """
-        found = [key for key in self._keys if key[0] == host and key[1] == path]
+        """Forget every answer of a target, whatever its query; how many keys that were."""
+        found = tuple(self._targets.get((host, path), ()))
         for key in found:
             self.drop(key)
         return len(found)
 
     def _drop_oldest(self) -> None:
-        _, variants = self._keys.popitem(last=False)
-        self.bytes -= sum(one.size_bytes for one in variants.entries)
+        self._forget(*self._keys.popitem(last=False))
         self.evicted += 1
+
+    def _forget(self, key: Key, variants: _Variants) -> None:
+        self.bytes -= sum(one.size_bytes for one in variants.entries)
+        keys = self._targets[key[:2]]
+        keys.discard(key)
+        if not keys:
+            del self._targets[key[:2]]
