@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from month1_caching_gateway.gateway.admission import ANONYMOUS, Admitted, client_ip
+from month1_caching_gateway.gateway.canary import choose
 from month1_caching_gateway.gateway.cors import (
     OWNED,
     answer_headers,
@@ -36,9 +37,10 @@ class Account:
 
     in_force: the snapshot this request began under (S1). admitted: who the caller is, and the slot
     it holds until the end. began_s, sent_s, first_byte_s: instants of the monotonic clock, None
-    while it has not happened. attempts: how often the request was sent to a service. own: what the
-    gateway answers by itself, if the request is admitted. cors_headers: of every answer, None on a
-    route without a CORS policy. silent: no request of a client's, so neither logged nor counted.
+    while it has not happened. attempts: how often the request was sent to a service. upstream:
+    the service's name, known when the request is sent there. own: what the gateway answers by
+    itself, if the request is admitted. cors_headers: of every answer, None on a route without a
+    CORS policy. silent: no request of a client's, so neither logged nor counted.
     """
 
     __slots__ = (
@@ -63,6 +65,7 @@ class Account:
         "sent_s",
         "silent",
         "target",
+        "upstream",
     )
 
     def __init__(self, plane: Plane, who: Caller | None, peer: str, head: RequestHead) -> None:
@@ -78,6 +81,7 @@ class Account:
         self._place: Place | None = None
         self.route: Route | None = None
         self.target: Target | None = None
+        self.upstream = ""
         self.admitted: Admitted = ANONYMOUS
         self.own: OwnAnswer | None = None
         self.silent = False
@@ -123,6 +127,19 @@ class Account:
             limit = self.max_body_bytes
             raise Refused(413, "body_too_large", f"the body is larger than {limit} bytes")
         return route
+
+    def choose_upstream(self, route: Route) -> str:
+        """The service that answers: the route's own, or its canary."""
+        canary = route.canary
+        if canary is None:
+            self.upstream = route.upstream
+            return route.upstream
+        forced = self.head.value_of(canary.header.encode()) if canary.header else None
+        chance = self._plane.random.random()
+        chosen = choose(canary, forced=forced, user=self.admitted.subject, chance=chance)
+        self.upstream = canary.upstream if chosen.canary else route.upstream
+        self._plane.metrics.choice(route.name, self.upstream, chosen.why.value)
+        return self.upstream
 
     def _preflight(self) -> Route | None:
         """The route of a preflight, which needs no credential and is answered here (`own`).
@@ -217,7 +234,7 @@ class Account:
             wait_s = sent_s - self.began_s
             if first_byte_s is not None:
                 upstream_s = first_byte_s - sent_s
-                plane.metrics.upstream(route.upstream, upstream_s)
+                plane.metrics.upstream(self.upstream, upstream_s)
         trace = self._trace
         if trace is not None and trace.span is not None:
             trace.end(name, method, status)
@@ -231,7 +248,7 @@ class Account:
                 name,
                 status,
                 code,
-                route.upstream if route and self.attempts else "",
+                self.upstream if self.attempts else "",
                 self.admitted.subject,
                 self.admitted.key_id,
                 self.caller.ip,

@@ -119,6 +119,7 @@ class Gateway:
             ),
             log=telemetry.log,
             clock=clock,
+            random=chance,
             stamps=Stamps(clock, chance),
             known_heads=KnownHeads(settings.max_headers),
             callers=Recent(_CALLERS),

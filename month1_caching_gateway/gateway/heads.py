@@ -142,6 +142,10 @@ class RequestHead:
         """The client waits for a 100 before it sends its body."""
         return self.fields.expects_continue
 
+    def value_of(self, name: bytes) -> bytes | None:
+        """A header that the gateway itself does not know; name: lower case. O(headers)."""
+        return next((value for key, value in self.fields.headers if key == name), None)
+
     @property
     def host(self) -> str:
         """Host without the port, in lower case; empty for an HTTP/1.0 request without one."""

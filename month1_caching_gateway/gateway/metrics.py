@@ -50,6 +50,7 @@ class GatewayMetrics(Collector):
         self._durations: dict[str, _Timings] = {}
         self._upstreams: dict[str, _Timings] = {}
         self._events: dict[str, int] = {}
+        self._choices: dict[tuple[str, str, str], int] = {}
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """One request has ended."""
@@ -71,6 +72,11 @@ class GatewayMetrics(Collector):
             timings = self._upstreams[name] = _Timings()
         timings.buckets[bisect_left(_BOUNDS_S, seconds)] += 1
         timings.sum_s += seconds
+
+    def choice(self, route: str, upstream: str, why: str) -> None:
+        """A route with a canary sent a request to one of its two versions."""
+        key = (route, upstream, why)
+        self._choices[key] = self._choices.get(key, 0) + 1
 
     def event(self, kind: str) -> None:
         """Something rare: a retry, a slow client closed, a refused connection. kind: a constant."""
@@ -97,6 +103,14 @@ class GatewayMetrics(Collector):
         for kind, count in tuple(self._events.items()):
             events.add_metric([kind], count)
         yield events
+        choices = CounterMetricFamily(
+            "gateway_canary_choices",
+            "Requests of routes with a canary, by version and the rule that chose it.",
+            labels=["route", "upstream", "why"],
+        )
+        for labels, count in tuple(self._choices.items()):
+            choices.add_metric(labels, count)
+        yield choices
         for name, (text, label, read) in self._gauges.items():
             gauge = GaugeMetricFamily(name, text, labels=[label])
             for value, number in read().items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from random import Random
 
 from month1_caching_gateway.gateway.headers import Caller
 from month1_caching_gateway.gateway.heads import RequestHead
@@ -44,6 +45,7 @@ class Plane:
     request_log: RequestLog
     log: Log
     clock: Clock
+    random: Random
     stamps: Stamps
     known_heads: KnownHeads
     callers: Recent[tuple[str, bytes, bytes], Caller]

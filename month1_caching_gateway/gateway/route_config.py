@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from month1_caching_gateway.balancing import Balance, HealthPolicy, HedgePolicy, OutlierPolicy
+from month1_caching_gateway.gateway.canary import Canary
 from month1_caching_gateway.gateway.routes import Route, RouteTable
 from month1_caching_gateway.gateway.settings import Endpoint, HashOn, Retries, Upstream
 from month1_caching_gateway.gateway.snapshot import Rules
@@ -89,6 +90,7 @@ class RouteModel(_Strict):
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     streaming: bool = False
     max_body_bytes: Annotated[int, Field(ge=0)] | None = None
+    canary: Canary | None = None
     name: str = ""
 
     def route(self) -> Route:
@@ -190,6 +192,9 @@ def _disagreements(config: GatewayConfig) -> Iterator[Fault]:
         at: Path = ("routes", index)
         if model.upstream not in config.upstreams:
             yield Fault((*at, "upstream"), f"there is no upstream {model.upstream!r}")
+        if model.canary is not None and model.canary.upstream not in config.upstreams:
+            reason = f"there is no upstream {model.canary.upstream!r}"
+            yield Fault((*at, "canary", "upstream"), reason)
         yield from _rate_faults(config, model, at)
         try:
             table.add(model.route())

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from month1_caching_gateway.gateway.canary import Canary
 from month1_caching_gateway.gateway.cors import Cors
 from month1_caching_gateway.gateway.problems import Refused
 from month1_caching_gateway.response_cache import CachePolicy
@@ -37,8 +38,9 @@ class Route:
     cost: tokens a request takes. timeout_s: from the end of the request to the head of the answer;
     also the longest silence inside an answer, unless `streaming` (events may be far apart).
     max_body_bytes: None = the gateway's limit. auth: a token (user), an API key, either of them, or
-    nothing; scope: demanded of whom they name. cors: which pages' scripts may ask; cache: what may
-    be kept for others, on routes without authentication only.
+    nothing; scope: demanded of whom they name. canary: another version of the service, for some.
+    cors: which pages' scripts may ask; cache: what may be kept for others, on routes without
+    authentication and without a canary only.
     """
 
     upstream: str
@@ -53,6 +55,7 @@ class Route:
     timeout_s: float = 5.0
     streaming: bool = False
     max_body_bytes: int | None = None
+    canary: Canary | None = None
     cors: Cors | None = None
     cache: CachePolicy | None = None
     name: str = ""
@@ -66,6 +69,8 @@ class Route:
             raise InvalidInput(f"route {self.pattern!r} takes no method", field="methods")
         if self.cache is not None and self.auth != "none":
             raise InvalidInput("what is kept for everybody needs `auth: none`", field="cache")
+        if self.cache is not None and self.canary is not None:
+            raise InvalidInput("one version's answers would be kept for all", field="cache")
         if not self.name:
             label = self.pattern if self.template else self.pattern.rstrip("/") + "/*"
             object.__setattr__(self, "name", label)

@@ -117,7 +117,7 @@ class Sending:
         held: the whole request is at hand and can be sent again.
         """
         account = self._account
-        group = self._group = account.in_force.groups[route.upstream]
+        group = self._group = account.in_force.groups[account.choose_upstream(route)]
         try:
             self._permit = group.admit()
         except ScalelabError as error:

@@ -7,6 +7,7 @@ synchronous: these calls wait for processes.
 from scalelab.lab.servers.account import stand_in
 from scalelab.lab.servers.base import Place, Server
 from scalelab.lab.servers.capabilities import capabilities
+from scalelab.lab.servers.chromium import Chromium
 from scalelab.lab.servers.errors import ServerFailed, ServerMissing
 from scalelab.lab.servers.kafka import Kafka
 from scalelab.lab.servers.memcached import Memcached
@@ -19,6 +20,7 @@ from scalelab.lab.servers.service import Service, ServiceSpec
 
 __all__ = [
     "Capability",
+    "Chromium",
     "Kafka",
     "Memcached",
     "Nginx",

@@ -69,8 +69,9 @@ async def _client(
             continue
         try:
             for _ in range(per_connection):
-                tally.answered[(await http.ask("GET", path())).status] += 1
-                if stop.is_set():
+                got = await http.ask("GET", path())
+                tally.answered[got.status] += 1
+                if stop.is_set() or got.headers.get("connection") == "close":
                     break
         except (EOFError, ConnectionError):
             tally.broken += 1
