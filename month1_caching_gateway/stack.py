@@ -4,22 +4,27 @@
         stack = start_stack(runtime)
 
 Order: PostgreSQL, Redis and Memcached; the tables; three replicas of the catalogue, the token
-issuer and the gateway at once; the origin and the edge last. A second start finds its data and its
+issuer and the gateway at once; the origin and two edges last. A second start finds its data and its
 key and changes neither. Memcached and nginx are the parts the stack can do without.
 """
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from month1_caching_gateway.edge import (
+    Authority,
     EdgeSettings,
     OriginSettings,
     Servers,
+    Tls,
     build,
     edge_config,
     edge_files,
@@ -47,6 +52,12 @@ from scalelab.lab.servers import (
 
 SITE = Path(__file__).with_name("edge") / "site"
 """Pages as they are written; `edge.build` gives their files names that may be kept for ever."""
+
+ORIGIN_DELAY_MS, FAR_DELAY_MS = 40.0, 60.0
+"""One way: from an edge to the origin, and from the reader to the far edge."""
+
+PURGE_TOKEN = "purge.token"
+"""The secret that the purge service wants as a bearer token."""
 
 _HOSTS = ("127.0.0.1", "localhost")
 _PREPARE_TIMEOUT_S = 120.0
@@ -105,7 +116,7 @@ def start_stack(runtime: Runtime, *, products: int = 500) -> Stack:
     runtime.services(*_services(addresses))
     memcached = Memcached("memcached", ports["memcached"])
     missing = [_unless_missing(runtime, memcached), _start_edge(runtime, addresses)]
-    edge = [] if missing[1] else [("shop window, by the edge", addresses.url("edge") + "/")]
+    edge = [] if missing[1] else _edge_links(addresses)
     links = [
         *edge,
         ("gateway", addresses.url("gateway") + "/api/v2/products"),
@@ -114,6 +125,14 @@ def start_stack(runtime: Runtime, *, products: int = 500) -> Stack:
     ]
     without = tuple(sentence for sentence in missing if sentence)
     return Stack(runtime, addresses, links, without, has_edge=not missing[1])
+
+
+def _edge_links(addresses: Addresses) -> list[tuple[str, str]]:
+    return [
+        ("shop window, by the near edge", addresses.url("edge") + "/"),
+        ("the same over TLS", f"https://localhost:{addresses.ports['edge-tls']}/"),
+        ("shop window, by the far edge", addresses.url("edge-far-line") + "/"),
+    ]
 
 
 def key_path(root: Path) -> Path:
@@ -194,32 +213,68 @@ def _services(addresses: Addresses) -> list[ServiceSpec]:
 
 
 def _start_edge(runtime: Runtime, addresses: Addresses) -> str:
-    """nginx twice in front of the gateway: the origin, which has the built pages, and an edge point
-    that keeps what the origin calls public. Returns why there is none, or nothing."""
+    """The origin with the built pages, far from two edge points that keep what it calls public:
+    one near the reader, which speaks TLS too, and one far away. Returns why there is none, or
+    nothing."""
+    ports = addresses.ports
     site = runtime.data / "site"
     build(SITE, site)
-    origin = Nginx(
-        origin_config(
-            OriginSettings(
-                hosts=_HOSTS,
-                site=str(site),
-                api=Servers((f"127.0.0.1:{addresses.ports['gateway']}",)),
-            )
-        ),
-        "origin",
-        addresses.ports["origin"],
-    )
-    settings = EdgeSettings(
-        "near", hosts=_HOSTS, origin=Servers((f"127.0.0.1:{addresses.ports['origin']}",))
-    )
-    edge = Nginx(
+    api = Servers((f"127.0.0.1:{ports['gateway']}",))
+    origin = Nginx(origin_config(OriginSettings(_HOSTS, str(site), api)), "origin", ports["origin"])
+    to_origin = Servers((f"127.0.0.1:{ports['origin-line']}",))
+    near = _edge(EdgeSettings("near", _HOSTS, to_origin, _tls(runtime, ports)), "edge", ports)
+    far = _edge(EdgeSettings("far", _HOSTS, to_origin), "edge-far", ports)
+    try:
+        runtime.start(origin)
+        runtime.service(_line("origin-line", "origin", ports, ORIGIN_DELAY_MS, "/"))
+        runtime.start(near, far)
+        runtime.services(
+            _line("edge-far-line", "edge-far", ports, FAR_DELAY_MS, "/edge/health"),
+            _purge(runtime, {"near": near, "far": far}, ports["purge"]),
+        )
+    except (ServerMissing, ServerFailed) as missing:
+        return str(missing)
+    return ""
+
+
+def _edge(settings: EdgeSettings, name: str, ports: Mapping[str, int]) -> Nginx:
+    return Nginx(
         edge_config(settings),
-        "edge",
-        addresses.ports["edge"],
+        name,
+        ports[name],
         files=edge_files(settings),
         ready_path="/edge/health",
     )
-    return _unless_missing(runtime, origin, edge)
+
+
+def authority_path(root: Path) -> Path:
+    """Where the edge's private authority stands; clients trust `authority.crt` in it."""
+    return root / "secrets" / "edge-authority"
+
+
+def _tls(runtime: Runtime, ports: Mapping[str, int]) -> Tls:
+    now = dt.datetime.now(dt.UTC)
+    issued = Authority.open(authority_path(runtime.root), now=now).issue(_HOSTS, now=now)
+    return Tls(ports["edge-tls"], issued.certificate, issued.key)
+
+
+def _line(
+    name: str, to: str, ports: Mapping[str, int], delay_ms: float, ready_path: str
+) -> ServiceSpec:
+    """Distance in front of a server. It is ready when the server answers through it."""
+    argv = ("python", "-m", "scalelab.lab.faults", "--listen", str(ports[name]))
+    argv = (*argv, "--to", str(ports[to]), "--delay-ms", str(delay_ms))
+    return ServiceSpec(name, argv, port=ports[name], ready_path=ready_path, restart=True)
+
+
+def _purge(runtime: Runtime, edges: Mapping[str, Nginx], port: int) -> ServiceSpec:
+    caches = {name: str(edge.folder / "cache") for name, edge in edges.items()}
+    env = {
+        "PURGE_PORT": str(port),
+        "PURGE_CACHES": json.dumps(caches),
+        "PURGE_TOKEN_FILE": str(runtime.secret_path(PURGE_TOKEN)),
+    }
+    return ServiceSpec("purge", ("python", "-m", f"{_PACKAGE}.edge"), port=port, env=env)
 
 
 def _unless_missing(runtime: Runtime, *servers: Server) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from month1_caching_gateway.issuer import demo_token
-from month1_caching_gateway.stack import Stack, start_stack
+from month1_caching_gateway.stack import PURGE_TOKEN, Stack, authority_path, start_stack
 from month1_caching_gateway.topology import REPLICAS, TOKEN_AUDIENCE, TOKEN_ISSUER
 from scalelab.clock import SystemClock
 from scalelab.lab.runtime import Runtime
@@ -84,6 +85,37 @@ def test_the_edge_shows_the_pages_and_keeps_public_answers(stack: Stack) -> None
     assert [item["id"] for item in first.json()["items"]] == ["p-0001", "p-0002", "p-0003"]
     kept = [answer.headers["x-edge-cache"] for answer in (first, second)]
     assert kept == ["MISS", "HIT"]
+
+
+def test_two_edges_keep_their_own_answers_and_one_purge_reaches_both(stack: Stack) -> None:
+    """Near over TLS, far through its distance; a purge by prefix makes both ask again."""
+    if stack.edge_url is None:
+        pytest.skip(f"no edge: {stack.without[0]}")
+    trust = ssl.create_default_context(
+        cafile=str(authority_path(stack.runtime.root) / "authority.crt")
+    )
+    near = f"https://localhost:{stack.addresses.ports['edge-tls']}"
+    far = stack.addresses.url("edge-far-line")
+    path = "/api/v2/products?limit=7"
+    token = stack.runtime.secret(PURGE_TOKEN)
+    with httpx.Client(verify=trust, timeout=DEADLINE_S) as client:
+        for edge in (near, far):
+            assert client.get(edge + path).headers["x-edge-cache"] == "MISS"
+            assert client.get(edge + path).headers["x-edge-cache"] in ("HIT", "EXPIRED", "STALE")
+
+        def purged() -> bool:
+            # A copy that was being asked about may come in after the purge: then once more.
+            answer = client.post(
+                stack.addresses.url("purge") + "/purge",
+                json={"target": "/api/", "prefix": True},
+                headers={"Authorization": f"Bearer {token}"},
+            )
+            assert answer.json()["removed"].keys() == {"near", "far"}
+            asked = [client.get(edge + path) for edge in (near, far)]
+            assert [one.headers["x-edge"] for one in asked] == ["near", "far"]
+            return [one.headers["x-edge-cache"] for one in asked] == ["MISS", "MISS"]
+
+        until(purged, "both edges ask the origin again")
 
 
 def test_a_write_needs_the_keeper_and_is_seen_at_once(stack: Stack, client: httpx.Client) -> None:

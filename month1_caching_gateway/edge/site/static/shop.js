@@ -9,23 +9,23 @@ function card(product) {
   name.textContent = product.name;
   price.textContent = new Intl.NumberFormat(undefined, {
     style: "currency",
-    currency: product.currency,
-  }).format(product.unit_minor / 100);
+    currency: product.price.currency,
+  }).format(product.price.minor / 100);
   box.append(name, price);
   return box;
 }
 
 async function show() {
-  const answer = await fetch("/api/v1/products?limit=12");
+  const answer = await fetch("/api/v2/products?limit=12");
   if (!answer.ok) {
     served.textContent = `The catalogue answered ${answer.status}.`;
     return;
   }
   const page = await answer.json();
-  list.replaceChildren(...page.products.map(card));
+  list.replaceChildren(...page.items.map(card));
   const edge = answer.headers.get("x-edge") ?? "no edge";
   const cache = answer.headers.get("x-edge-cache") ?? "not kept";
-  served.textContent = `${page.products.length} products from the edge “${edge}” (${cache}).`;
+  served.textContent = `${page.items.length} products from the edge “${edge}” (${cache}).`;
 }
 
 show().catch(() => {
