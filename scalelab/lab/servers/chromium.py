@@ -61,8 +61,13 @@ class Chromium:
         return self._run(["--dump-dom", url], timeout_s)
 
     def picture(self, url: str, path: Path, *, timeout_s: float = 90.0) -> None:
-        """Load a page and write what it looks like, as a PNG of 1200 × 800."""
-        self._run([f"--screenshot={path}", "--window-size=1200,800", url], timeout_s)
+        """Load a page and write what it looks like, as a PNG of 1200 × 800.
+
+        The page's clock runs ahead by some seconds while nothing is under way, so what a script
+        fetches after the page has loaded is in the picture.
+        """
+        wait = "--virtual-time-budget=5000"
+        self._run([wait, f"--screenshot={path}", "--window-size=1200,800", url], timeout_s)
         if not path.is_file():
             raise ServerFailed(f"Chromium made no picture of {url}.")
 
