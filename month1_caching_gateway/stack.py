@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +35,7 @@ from month1_caching_gateway.topology import (
     environment,
     routes_text,
 )
+from scalelab.lab.preparation import prepare
 from scalelab.lab.runtime import Runtime
 from scalelab.lab.servers import (
     Memcached,
@@ -60,7 +58,6 @@ PURGE_TOKEN = "purge.token"
 """The secret that the purge service wants as a bearer token."""
 
 _HOSTS = ("127.0.0.1", "localhost")
-_PREPARE_TIMEOUT_S = 120.0
 _PACKAGE = "month1_caching_gateway"
 
 
@@ -110,7 +107,8 @@ def start_stack(runtime: Runtime, *, products: int = 500) -> Stack:
         routes_file=routes_path(runtime.root),
         trusted_proxies="127.0.0.1",
     )
-    _prepare(runtime, addresses, products)
+    settings = environment(REPLICAS[0], addresses) | {"CATALOG_SEED_PRODUCTS": str(products)}
+    prepare(runtime, "tables", (f"{_PACKAGE}.catalog", "prepare"), settings)
     write_routes(addresses)
     _write_database_dsn(runtime.root, addresses)
     runtime.services(*_services(addresses))
@@ -167,35 +165,6 @@ def _write_database_dsn(root: Path, addresses: Addresses) -> None:
 
 def _dsn_path(root: Path) -> Path:
     return root / "secrets" / "catalog.dsn"
-
-
-def _prepare(runtime: Runtime, addresses: Addresses, products: int) -> None:
-    """Tables and first rows, in a process of its own, so that its libraries are not kept here."""
-    log = runtime.log_path("prepare")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    settings = environment(REPLICAS[0], addresses) | {"CATALOG_SEED_PRODUCTS": str(products)}
-    with log.open("ab") as output:
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", f"{_PACKAGE}.catalog", "prepare"],
-                env={**os.environ, **settings},
-                cwd=Path(__file__).resolve().parents[1],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                timeout=_PREPARE_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ServerFailed(
-                f"Preparing the tables took longer than {_PREPARE_TIMEOUT_S:.0f} s; see {log}."
-            ) from error
-    if done.returncode != 0:
-        tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        raise ServerFailed(
-            f'Preparing the tables failed. Its log ends: "{" ".join(tail)}". '
-            f"Try: read {log}, or ./lab clean to start from nothing."
-        )
 
 
 def _services(addresses: Addresses) -> list[ServiceSpec]:

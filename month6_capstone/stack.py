@@ -10,9 +10,6 @@ once. A second start finds its data, its secrets and its topics and changes none
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +25,7 @@ from month6_capstone.topology import (
     Shard,
     environment,
 )
+from scalelab.lab.preparation import prepare
 from scalelab.lab.runtime import Runtime
 from scalelab.lab.servers import (
     Kafka,
@@ -38,8 +36,6 @@ from scalelab.lab.servers import (
     ServerMissing,
     ServiceSpec,
 )
-
-_PREPARE_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,31 +156,7 @@ def _whole_environment(addresses: Addresses, seed: Seed) -> dict[str, str]:
 
 
 def _prepare(runtime: Runtime, what: str, env: Mapping[str, str]) -> None:
-    """Run one preparing step in a process of its own, so that its libraries are not kept here."""
-    log = runtime.log_path("prepare")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "month6_capstone", f"prepare-{what}"],
-                env={**os.environ, **env},
-                cwd=Path(__file__).resolve().parents[1],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                timeout=_PREPARE_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ServerFailed(
-                f"Preparing the {what} took longer than {_PREPARE_TIMEOUT_S:.0f} s; see {log}."
-            ) from error
-    if done.returncode != 0:
-        tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        raise ServerFailed(
-            f'Preparing the {what} failed. Its log ends: "{" ".join(tail)}". '
-            f"Try: read {log}, or ./lab clean to start from nothing."
-        )
+    prepare(runtime, what, ("month6_capstone", f"prepare-{what}"), env)
 
 
 def _services(
