@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
-from month1_caching_gateway.gateway.admission import ANONYMOUS, Admitted, client_ip
+from month1_caching_gateway.gateway.admission import ANONYMOUS, Admitted, Waiting, client_ip
 from month1_caching_gateway.gateway.canary import choose
 from month1_caching_gateway.gateway.cors import (
     OWNED,
@@ -29,6 +30,7 @@ from month1_caching_gateway.gateway.request_log import Record
 from month1_caching_gateway.gateway.routes import Route
 from month1_caching_gateway.gateway.targets import Target, parse_target
 from month1_caching_gateway.gateway.tracing import unkept
+from month1_caching_gateway.gateway.websocket import check_origin
 from scalelab.errors import InvariantBroken
 
 
@@ -104,6 +106,13 @@ class Account:
             return self.route.max_body_bytes
         return self._plane.settings.max_body_bytes
 
+    @property
+    def routed(self) -> Route:
+        """The route, once there is one."""
+        if self.route is None:
+            raise InvariantBroken("a request is routed before it is forwarded")
+        return self.route
+
     def resolve(self) -> Route:
         """Find target and route. Raises Refused: 421, 400, 404, 405 or 413."""
         head, line = self.head, self.head.line
@@ -126,7 +135,29 @@ class Account:
         if head.length > self.max_body_bytes:
             limit = self.max_body_bytes
             raise Refused(413, "body_too_large", f"the body is larger than {limit} bytes")
+        if head.fields.websocket:
+            self._check_websocket(route)
         return route
+
+    def _check_websocket(self, route: Route) -> None:
+        head = self.head
+        if not route.websocket:
+            detail = "no WebSocket is served here"
+            raise Refused(400, "upgrade_refused", detail, close=True)
+        origins = [value for name, value in head.headers if name == b"origin"]
+        check_origin(origins, head.named[b"host"], route.websocket_origins)
+
+    async def admission(self, waiting: Waiting | None) -> Admitted:
+        """What the checks say that have to wait. Raises Refused, 503 if they take too long."""
+        door = self.in_force.admission
+        try:
+            async with asyncio.timeout(self._plane.settings.admission_timeout_s):
+                if waiting is not None:
+                    return await door.wait(waiting)
+                return await door.check(self.routed, self.head, self.client_ip)
+        except TimeoutError as error:
+            late = "whether this request may pass could not be found out in time"
+            raise Refused(503, "admission_timeout", late, retry_after_s=1.0) from error
 
     def choose_upstream(self, route: Route) -> str:
         """The service that answers: the route's own, or its canary."""

@@ -40,6 +40,7 @@ from month1_caching_gateway.gateway.interception import OwnAnswer, Seat
 from month1_caching_gateway.gateway.phase import Phase
 from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.problems import Header, Refused
+from month1_caching_gateway.gateway.tunnel import Tunnel
 from month1_caching_gateway.gateway.upstream_connection import AnswerSink
 from month1_caching_gateway.response_cache import Entry, Freshness, selects, validation_headers
 
@@ -291,6 +292,12 @@ class _Nobody:
         return True
 
     def answered(self, *, keep_alive: bool) -> None:
+        return
+
+    def become(self, tunnel: Tunnel) -> None:
+        """A fetch is no handshake."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
         return
 
     def abort(self) -> None:

@@ -28,6 +28,7 @@ from month1_caching_gateway.gateway.heads import Framing
 from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.problems import Refused
 from month1_caching_gateway.gateway.snapshot import Snapshot
+from month1_caching_gateway.gateway.tunnel import Tunnel
 
 _NEVER_S = float("inf")
 _NO_BODY = Framing.NONE  # reading a member off its Enum is a call
@@ -48,6 +49,7 @@ class ClientConnection(asyncio.Protocol):
         self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None
+        self._tunnel: Tunnel | None = None
         self._inbox = b""
         self._body: Body | None = None
         self._body_bytes = 0
@@ -145,6 +147,15 @@ class ClientConnection(asyncio.Protocol):
         if not self._advancing and (self._inbox or self._reading_is_paused):
             self._advance()
 
+    def become(self, tunnel: Tunnel) -> tuple[asyncio.Transport, bytes] | None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return None
+        self._exchange, self._tunnel = None, tunnel
+        self._read_deadline_s = self._write_deadline_s = _NEVER_S
+        early, self._inbox = self._inbox, b""
+        return transport, early
+
     def abort(self) -> None:
         self._closing = True
         self._exchange = None
@@ -156,12 +167,15 @@ class ClientConnection(asyncio.Protocol):
     @property
     def busy(self) -> bool:
         """A request is being read or answered, or an answer is still being sent."""
+        if self._tunnel is not None:
+            return True
         return self._exchange is not None or bool(self._inbox) or self._write_backlog() > 0
 
     @property
     def in_force(self) -> Snapshot | None:
         """What the present request began under; None between requests."""
-        return None if self._exchange is None else self._exchange.account.in_force
+        runs = self._tunnel or self._exchange
+        return None if runs is None else runs.account.in_force
 
     @property
     def wanted(self) -> bool:
@@ -181,6 +195,9 @@ class ClientConnection(asyncio.Protocol):
 
     def abort_for_stop(self) -> None:
         """Drain has ended: the connection goes, with whatever runs on it."""
+        if self._tunnel is not None:
+            self._tunnel.cut()
+            return
         self._leave_exchange()
         self.abort()
 
@@ -190,8 +207,8 @@ class ClientConnection(asyncio.Protocol):
             self._on_write_deadline()
         elif now_s > self._read_deadline_s:
             self._on_read_deadline()
-        elif self._exchange is not None and now_s > self._exchange.deadline_s:
-            self._exchange.on_deadline()
+        elif (runs := self._exchange or self._tunnel) is not None and now_s > runs.deadline_s:
+            runs.on_deadline()
 
     # Inside.
 

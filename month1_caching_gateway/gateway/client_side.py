@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+from typing import TYPE_CHECKING, Protocol
 
 from month1_caching_gateway.gateway.headers import Caller
+
+if TYPE_CHECKING:
+    from month1_caching_gateway.gateway.tunnel import Tunnel
 
 
 class ClientSide(Protocol):
@@ -36,6 +40,17 @@ class ClientSide(Protocol):
 
     def answered(self, *, keep_alive: bool) -> None:
         """The answer is written; the next request may be read."""
+        ...
+
+    def become(self, tunnel: Tunnel) -> tuple[asyncio.Transport, bytes] | None:
+        """Leave the transport to `tunnel`, with what was read and not used; None if it is closing.
+
+        Deadlines and drain go through the tunnel from here on.
+        """
+        ...
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """A tunnel's word that the transport has ended."""
         ...
 
     def abort(self) -> None:

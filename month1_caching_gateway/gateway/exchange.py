@@ -32,11 +32,11 @@ from month1_caching_gateway.gateway.interception import Interceptor, OwnAnswer, 
 from month1_caching_gateway.gateway.phase import Phase
 from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.problems import Header, Refused
-from month1_caching_gateway.gateway.routes import Route
 from month1_caching_gateway.gateway.sending import Sending
+from month1_caching_gateway.gateway.tunnel import open_tunnel
 from month1_caching_gateway.gateway.upstream_breaker import UNHEALTHY, health_of
 from month1_caching_gateway.gateway.upstream_connection import UpstreamConnection
-from scalelab.errors import InvariantBroken
+from month1_caching_gateway.gateway.websocket import is_switch
 
 # Bound once: reading a member off its Enum is a call.
 _NO_BODY, _CHUNKED, _CLOSE = Framing.NONE, Framing.CHUNKED, Framing.CLOSE
@@ -107,7 +107,7 @@ class Exchange:
         if isinstance(admitted, Admitted):
             self._proceed(admitted)
         else:
-            self._task = self._spawn(self._admit(route, admitted))
+            self._task = self._spawn(self._admit(admitted))
 
     def on_body(self, pieces: list[bytes], *, ended: bool) -> None:
         """The next payload of the request."""
@@ -192,6 +192,18 @@ class Exchange:
         elif self.deadline_s != _NEVER_S:
             self._expect_more()
 
+    def _on_switched(self, head: ResponseHead, rest: bytes) -> None:
+        connection, asked = self._connection, self._head.named
+        if connection is None:
+            return
+        if not is_switch(head.headers, head.connection, asked[b"sec-websocket-key"]):
+            connection.abort()
+            self.on_upstream_lost(Refused(502, "bad_gateway", "the service's handshake is wrong"))
+        elif open_tunnel(
+            self._plane, self.account, self._client, connection, rest, self._answer_head(head)
+        ):
+            self._phase, self.deadline_s, self._connection = Phase.DONE, _NEVER_S, None
+
     def on_upstream_lost(self, refused: Refused) -> None:
         connection, self._connection = self._connection, None
         if self._answer is not None:
@@ -215,7 +227,9 @@ class Exchange:
         self._upstream_full = False
         self._phase = Phase.SENDING
         request = self.request_for(connection.authority)
-        connection.ask(self, request, to_head_request=self._head.method == "HEAD")
+        switched = self._on_switched if self._head.fields.websocket else None
+        to_head = self._head.method == "HEAD"
+        connection.ask(self, request, to_head_request=to_head, on_switched=switched)
         if self._client.body_is_read:
             self._expect_answer()
         else:
@@ -239,16 +253,9 @@ class Exchange:
 
     # The steps.
 
-    async def _admit(self, route: Route, waiting: Waiting | None) -> None:
-        door, ip = self.account.in_force.admission, self.account.client_ip
+    async def _admit(self, waiting: Waiting | None) -> None:
         try:
-            async with asyncio.timeout(self._plane.settings.admission_timeout_s):
-                admitted = await (
-                    door.wait(waiting) if waiting else door.check(route, self._head, ip)
-                )
-        except TimeoutError:
-            late = "whether this request may pass could not be found out in time"
-            self._refuse(Refused(503, "admission_timeout", late, retry_after_s=1.0))
+            admitted = await self.account.admission(waiting)
         except Refused as refused:
             self._refuse(refused)
         else:
@@ -271,11 +278,11 @@ class Exchange:
     def _open(self) -> None:
         """Admitted, and as much of the body is here as must be: ask the service, or who knows."""
         self._phase = Phase.OPENING
-        interceptor = self._plane.interceptor
-        if interceptor is not None and not self._intercept(interceptor):
+        websocket, interceptor = self._head.fields.websocket, self._plane.interceptor
+        if interceptor is not None and not websocket and not self._intercept(interceptor):
             return
-        held = self._head.framing is _NO_BODY or bool(self._body)
-        self._sending.open(self._require_route(), held=held)
+        held = (self._head.framing is _NO_BODY and not websocket) or bool(self._body)
+        self._sending.open(self.account.routed, held=held)
 
     def _intercept(self, interceptor: Interceptor) -> bool:
         """False if the request is answered without the service."""
@@ -301,9 +308,7 @@ class Exchange:
         extra: tuple[Header, ...] = self.account.admitted.headers
         if self._tap is not None:
             extra = (*extra, *self._tap.on_head(head))
-        framing = head.framing
-        if framing is _CHUNKED or framing is _CLOSE:
-            framing = _CLOSE if self._head.http10 else _CHUNKED
+        framing = head.framing_to(http10=self._head.http10)
         self._keep_alive = (
             self._head.keep_alive
             and self._client.body_is_read
@@ -311,7 +316,7 @@ class Exchange:
             and not self._plane.draining
         )
         self._answer_framing = framing
-        if self._require_route().streaming:
+        if self.account.routed.streaming:
             self.deadline_s = _NEVER_S
         return self.account.answer_head(head, framing, extra, keep_alive=self._keep_alive)
 
@@ -328,25 +333,26 @@ class Exchange:
 
     def _refuse(self, refused: Refused) -> None:
         """Answer by ourselves. The connection lives on if the request's end is known."""
-        if self._phase is Phase.DONE:
-            return
-        whole = self._client.skip_body()
-        keep = self._head.keep_alive and whole and not refused.close and not self._plane.draining
-        answer = self.account.refusal(refused, keep_alive=keep)
-        self._finish(refused.status, refused.code)
-        self._client.write(answer)
-        self._client.answered(keep_alive=keep)
+        if self._phase is not Phase.DONE:
+            keep = self._may_keep() and not refused.close
+            answer = self.account.refusal(refused, keep_alive=keep)
+            self._reply(answer, refused.status, refused.code, keep=keep)
 
     def _answer_ourselves(self, own: OwnAnswer) -> None:
         """Somebody here knew the answer."""
-        whole = self._client.skip_body()
-        keep = self._head.keep_alive and whole and not self._plane.draining
-        wire, body_bytes = self.account.own_answer(
-            own, self.account.admitted.headers, keep_alive=keep
-        )
+        keep = self._may_keep()
+        extra = self.account.admitted.headers
+        answer, body_bytes = self.account.own_answer(own, extra, keep_alive=keep)
         self.account.bytes_out += body_bytes
-        self._finish(own.head.status, "")
-        self._client.write(wire)
+        self._reply(answer, own.head.status, "", keep=keep)
+
+    def _may_keep(self) -> bool:
+        """Whether the connection can go on after an answer of our own."""
+        return self._client.skip_body() and self._head.keep_alive and not self._plane.draining
+
+    def _reply(self, answer: bytes, status: int, code: str, *, keep: bool) -> None:
+        self._finish(status, code)
+        self._client.write(answer)
         self._client.answered(keep_alive=keep)
 
     def _break_off(self, code: str) -> None:
@@ -365,19 +371,14 @@ class Exchange:
 
     def _expect_answer(self) -> None:
         self._phase = Phase.ANSWERING
-        self.deadline_s = self._sending.answer_by_s(self._require_route().timeout_s)
+        self.deadline_s = self._sending.answer_by_s(self.account.routed.timeout_s)
 
     def _soon(self) -> float:
-        return self._plane.clock.monotonic_s() + self._require_route().timeout_s
+        return self._plane.clock.monotonic_s() + self.account.routed.timeout_s
 
     def _expect_more(self) -> None:
-        if self._phase is not Phase.DONE and not (self._answer and self._require_route().streaming):
+        if self._phase is not Phase.DONE and not (self._answer and self.account.routed.streaming):
             self.deadline_s = self._soon()
-
-    def _require_route(self) -> Route:
-        if self.account.route is None:
-            raise InvariantBroken("a request is routed before it is forwarded")
-        return self.account.route
 
     def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         return self._plane.spawn(work, self._fail)

@@ -53,8 +53,10 @@ _FROM_REQUEST = _HOP_BY_HOP | frozenset(
 )
 _CLAIMS = (b"x-user", b"x-internal-", b"x-forwarded-")
 _FROM_RESPONSE = _HOP_BY_HOP | frozenset((b"content-length", b"server", b"x-request-id"))
+_SWITCH = b"connection: Upgrade\r\nupgrade: websocket\r\n"
 _STATUS_LINES = {
-    status: b"HTTP/1.1 %d %b\r\n" % (status, reason(status).encode()) for status in range(200, 600)
+    status: b"HTTP/1.1 %d %b\r\n" % (status, reason(status).encode())
+    for status in (101, *range(200, 600))
 }
 
 
@@ -128,6 +130,8 @@ def _passed_on(fields: Fields) -> bytes:
         parts.append(b"transfer-encoding: chunked\r\n")
     elif fields.framing is Framing.LENGTH or b"content-length" in fields.named:
         parts.append(b"content-length: %d\r\n" % fields.length)
+    if fields.websocket:
+        parts.append(_SWITCH)
     if b"host" in fields.named:
         parts.append(b"x-forwarded-host: %b\r\n" % fields.named[b"host"])
     return b"".join(parts)
@@ -182,6 +186,8 @@ def _answer_lines(head: ResponseHead, framing: Framing) -> bytes:
         parts.append(b"transfer-encoding: chunked\r\n")
     elif framing is not Framing.CLOSE and length is not None and head.status != 204:
         parts.append(b"content-length: %b\r\n" % length)
+    if head.status == 101:
+        parts.append(_SWITCH)
     parts.append(b"x-request-id: ")
     return b"".join(parts)
 

@@ -10,7 +10,8 @@ Refused on top of llhttp's own rules
     a request line that is not exactly `METHOD SP target SP HTTP/1.x`; Transfer-Encoding with
     Content-Length, twice, other than `chunked`, or on HTTP/1.0; Content-Length twice, signed or
     listed; header names that look like either (`Content_Length`); Host missing, twice or malformed;
-    Upgrade; Authorization, X-API-Key or Idempotency-Key twice.
+    Upgrade, unless it is a whole WebSocket handshake; Authorization, X-API-Key or Idempotency-Key
+    twice.
 
 Source: RFC 9112 sections 3, 5, 6; differs in: stricter where that allows a choice.
 """
@@ -26,6 +27,7 @@ import httptools
 from month1_caching_gateway.gateway.problems import Header, Refused
 from month1_caching_gateway.gateway.routes import Route, RouteTable
 from month1_caching_gateway.gateway.targets import Target
+from month1_caching_gateway.gateway.websocket import is_handshake
 
 _HOST = re.compile(
     rb"(?:[A-Za-z0-9](?:[A-Za-z0-9\-.]*[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?\Z"
@@ -38,6 +40,9 @@ _AT_MOST_ONCE = frozenset(
         b"authorization",
         b"idempotency-key",
         b"x-api-key",
+        b"upgrade",
+        b"sec-websocket-key",
+        b"sec-websocket-version",
     )
 )
 _LISTS = frozenset((b"traceparent", b"tracestate", b"x-forwarded-for", b"x-forwarded-proto"))
@@ -51,6 +56,9 @@ class Framing(Enum):
     LENGTH = "length"
     CHUNKED = "chunked"
     CLOSE = "close"
+
+
+_CHUNKED, _CLOSE = Framing.CHUNKED, Framing.CLOSE  # reading a member off its Enum is a call
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +88,9 @@ class Fields:
     looks at, by name; several of one name are joined by commas where that is allowed, and refused
     where it is not. length: of the body in bytes, 0 unless framing is LENGTH. keep_alive: the
     client's wish. connection: what Connection says, in lower case; empty without that header.
-    passed_on: a note of headers.py's, the lines that go to a service; None until it was made.
-    by_name: a note of `RequestHead.by_name`.
+    websocket: the block is half of a WebSocket handshake, and the line the other half. passed_on: a
+    note of headers.py's, the lines that go to a service; None until it was made. by_name: a note of
+    `RequestHead.by_name`.
     """
 
     headers: list[Header]
@@ -91,6 +100,7 @@ class Fields:
     keep_alive: bool
     expects_continue: bool
     connection: bytes
+    websocket: bool = False
     passed_on: bytes | None = None
     by_name: dict[bytes, bytes] | None = None
 
@@ -178,6 +188,13 @@ class ResponseHead:
     connection: bytes
     passed_on: bytes | None = None
 
+    def framing_to(self, *, http10: bool) -> Framing:
+        """How we tell the body's end to a client: chunks, or the connection's end to an old one."""
+        framing = self.framing
+        if framing is _CHUNKED or framing is _CLOSE:
+            return _CLOSE if http10 else _CHUNKED
+        return framing
+
 
 class _Reader:
     """Collects what the parser finds."""
@@ -209,18 +226,23 @@ def parse_request_head(raw: bytes, *, max_headers: int = 100) -> RequestHead:
     parser = httptools.HttpRequestParser(reader)
     try:
         parser.feed_data(raw)
-    except httptools.HttpParserUpgrade as error:
-        raise _refused("Upgrade and CONNECT are not taken here", "upgrade_refused") from error
+    except httptools.HttpParserUpgrade:
+        pass  # CONNECT, or an Upgrade header: judged below
     except httptools.HttpParserError as error:
         raise _refused("the request is not valid HTTP/1.1") from error
     if not reader.complete or reader.past_the_end:
         raise _refused("the request's head has no clear end")
     method = parser.get_method()
+    if method == b"CONNECT":
+        raise _refused("CONNECT is not taken here", "upgrade_refused")
     http10 = _version_is_1_0(raw, method, reader.url)
     if len(reader.headers) > max_headers:
         raise Refused(431, "too_many_headers", f"more than {max_headers} headers", close=True)
     named, connection, expect = _named(reader.headers)
     framing, length = _request_framing(named, http10=http10)
+    websocket = b"upgrade" in named
+    if websocket and (http10 or not is_handshake(method.decode("ascii"), named, connection)):
+        raise _refused("Upgrade is taken for WebSocket handshakes only", "upgrade_refused")
     if expect not in (b"", b"100-continue"):
         raise Refused(417, "expectation_failed", "only 100-continue can be expected", close=True)
     line = RequestLine(method.decode("ascii"), reader.url, http10)
@@ -232,6 +254,7 @@ def parse_request_head(raw: bytes, *, max_headers: int = 100) -> RequestHead:
         keep_alive=_wants_keep_alive(connection, http10=http10),
         expects_continue=bool(expect) and not http10 and framing is not Framing.NONE,
         connection=connection,
+        websocket=websocket,
     )
     return RequestHead(line, fields)
 
@@ -242,7 +265,9 @@ def parse_response_head(raw: bytes, *, to_head_request: bool) -> ResponseHead:
     parser = httptools.HttpResponseParser(reader)
     try:
         parser.feed_data(raw)
-    except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+    except httptools.HttpParserUpgrade:
+        pass  # a 101; who did not ask for one refuses it
+    except httptools.HttpParserError as error:
         raise _bad_gateway("the service answered with something that is not HTTP/1.1") from error
     if not reader.complete or reader.past_the_end:
         raise _bad_gateway("the service's answer has no clear head")
@@ -309,8 +334,6 @@ def _named(headers: list[Header]) -> tuple[dict[bytes, bytes], bytes, bytes]:
             connection += b"," + value.lower()
         elif name == b"expect":
             expect = value.lower()
-        elif name == b"upgrade":
-            raise _refused("Upgrade is not taken here", "upgrade_refused")
         elif b"_" in name and name.replace(b"_", b"-") in _AT_MOST_ONCE:
             raise _refused("a header only looks like the one that it is not")
     return named, connection, expect

@@ -53,7 +53,7 @@ class KnownHeads:
         if line is not None and fields is not None:
             return RequestHead(line, fields)
         head = parse_request_head(raw, max_headers=self._max_headers)
-        if len(raw) <= MAX_BYTES and not head.line.http10:
+        if len(raw) <= MAX_BYTES and not (head.line.http10 or head.fields.websocket):
             self._lines.put(raw[:end], head.line)
             self._blocks.put(raw[end:], head.fields)
         return head

@@ -35,6 +35,7 @@ class Plane:
     in_force: the snapshot that the next request begins under; an exchange reads it once.
     interceptor: may answer admitted requests in a service's place (interception.py).
     callers: of requests that came through a trusted hop, by hop and what it said.
+    tunnels: open now.
     draining: answers end their connection, and no new one is wanted.
     """
 
@@ -51,6 +52,7 @@ class Plane:
     callers: Recent[tuple[str, bytes, bytes], Caller]
     interceptor: Interceptor | None = None
     draining: bool = False
+    tunnels: int = 0
     tasks: set[asyncio.Task[None]] = field(default_factory=_no_tasks)
     known_hosts: set[bytes] = field(default_factory=set[bytes])
 

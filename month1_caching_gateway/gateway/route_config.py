@@ -89,6 +89,8 @@ class RouteModel(_Strict):
     idempotency_key_required: bool = False
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     streaming: bool = False
+    websocket: bool = False
+    websocket_origins: frozenset[str] = frozenset()
     max_body_bytes: Annotated[int, Field(ge=0)] | None = None
     canary: Canary | None = None
     name: str = ""

@@ -37,6 +37,8 @@ class Route:
     upstream: name of the upstream that answers. rate: name of a rate policy, None = unlimited;
     cost: tokens a request takes. timeout_s: from the end of the request to the head of the answer;
     also the longest silence inside an answer, unless `streaming` (events may be far apart).
+    websocket: a WebSocket handshake on this route is passed on, and tunnelled when the service
+    takes it; websocket_origins: pages that may open one, beside those of the Host itself.
     max_body_bytes: None = the gateway's limit. auth: a token (user), an API key, either of them, or
     nothing; scope: demanded of whom they name. canary: another version of the service, for some.
     cors: which pages' scripts may ask; cache: what may be kept for others, on routes without
@@ -54,6 +56,8 @@ class Route:
     idempotency_key_required: bool = False
     timeout_s: float = 5.0
     streaming: bool = False
+    websocket: bool = False
+    websocket_origins: frozenset[str] = frozenset()
     max_body_bytes: int | None = None
     canary: Canary | None = None
     cors: Cors | None = None

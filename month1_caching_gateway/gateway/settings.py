@@ -99,6 +99,7 @@ class GatewaySettings:
     allowed_hosts: names accepted in Host, without port; empty = any (only behind an edge that
     checks). trusted_proxies: peer addresses whose X-Forwarded-For and -Proto are believed.
     body_window_s / body_window_bytes: a request body must bring that many bytes per window.
+    tunnel_idle_s: a WebSocket on which nothing moved for so long is closed.
     replay_bytes: a body up to this size is read whole before the upstream sees anything, so a slow
     sender holds no upstream connection and a lost idle connection can be replaced once.
     drain_idle_s: while draining, a connection goes when it has been idle for so long.
@@ -121,6 +122,7 @@ class GatewaySettings:
     body_window_bytes: int = 1024
     slow_reader_timeout_s: float = 10.0
     linger_s: float = 1.0
+    tunnel_idle_s: float = 120.0
     connect_timeout_s: float = 1.0
     acquire_timeout_s: float = 2.0
     upstream_idle_s: float = 20.0

@@ -45,6 +45,9 @@ class Origin(Protocol):
         ...
 
 
+Switched = Callable[[ResponseHead, bytes], None]
+
+
 class UpstreamConnection(asyncio.Protocol):
     """A keep-alive connection, owned by the pool that opened it.
 
@@ -76,6 +79,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._sink: AnswerSink | None = None
         self._to_head_request = False
+        self._on_switched: Switched | None = None
         self._head: ResponseHead | None = None
         self._body: Body | None = None
         self._inbox = b""
@@ -87,9 +91,20 @@ class UpstreamConnection(asyncio.Protocol):
         """False from the moment closing began."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def ask(self, sink: AnswerSink, request: bytes, *, to_head_request: bool) -> None:
-        """Send the beginning (or all) of a request; `sink` hears the answer."""
+    def ask(
+        self,
+        sink: AnswerSink,
+        request: bytes,
+        *,
+        to_head_request: bool,
+        on_switched: Switched | None = None,
+    ) -> None:
+        """Send the beginning (or all) of a request; `sink` hears the answer.
+
+        on_switched: hears a 101, which is otherwise no answer, and what came after it.
+        """
         self._sink = sink
+        self._on_switched = on_switched
         self._to_head_request = to_head_request
         self._head = None
         self._body = None
@@ -119,6 +134,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._paused = False
             if self.alive:
                 self._transport.resume_reading()
+
+    def give_up(self) -> asyncio.Transport | None:
+        """Leave the transport to a tunnel, which tells `connection_lost` when it is done."""
+        self._sink = None
+        self.resume()
+        return self._transport
 
     def free(self) -> None:
         """The answer has ended: back to the pool, which keeps the connection or closes it."""
@@ -159,6 +180,10 @@ class UpstreamConnection(asyncio.Protocol):
         except BadBody as error:
             self._fail(Refused(502, "bad_gateway", f"the service's answer is broken: {error}"))
         else:
+            if head is not None and head.status == 101 and self._on_switched is not None:
+                rest, self._inbox = self._inbox, b""
+                self._on_switched(head, rest)
+                return
             if ended:
                 self._sink = None
                 self.fresh = False
@@ -201,6 +226,8 @@ class UpstreamConnection(asyncio.Protocol):
             if head is None:
                 return None, [], False
             self._head = head
+            if head.status == 101:
+                return head, [], False
             self._body = open_body(head.framing, head.length, trailers=True)
             data, self._inbox = self._inbox, b""
         if self._body is None:
@@ -223,6 +250,8 @@ class UpstreamConnection(asyncio.Protocol):
                 return None
             raw, self._inbox = self._inbox[: end + 4], self._inbox[end + 4 :]
             head = self._known.read(raw, to_head_request=self._to_head_request)
+            if head.status == 101 and self._on_switched is not None:
+                return head
             if head.status == 101:
                 raise Refused(502, "bad_gateway", "the service changed the protocol unasked")
             if head.status >= 200:
