@@ -100,7 +100,7 @@ def _build(scratch: Path, log: Path) -> Path:
     for path in (source, *source.rglob("*")):
         path.chmod(path.stat().st_mode | 0o200)
     linking = f"-s -w {_VERSION_FLAG}=v{COMPOSE_VERSION}"
-    flags = ["-trimpath", "-buildvcs=false", "-ldflags", linking]
+    flags = ["-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false", "-ldflags", linking]
     run_logged(
         ["go", "build", *flags, "-o", "../made", "./cmd"],
         env=env,

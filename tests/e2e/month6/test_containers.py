@@ -15,11 +15,10 @@ from typing import Any
 import pytest
 
 from month6_capstone.topology import SERVICES
-from scalelab.lab.containers import ContainerBed, Project, leftovers
+from scalelab.lab.containers import ContainerBed, Project
 from scalelab.lab.servers import ServerFailed
-from scalelab.lab.servers.ports import Ports
 from tests.e2e.customer import Customer, wait_until
-from tests.fixtures.beds import tell
+from tests.fixtures.beds import running
 
 ROOT = Path(__file__).resolve().parents[3]
 FILE = ROOT / "month6_capstone" / "docker-compose.yml"
@@ -39,21 +38,12 @@ class Door:
 
 @pytest.fixture(scope="module")
 def shop(container_bed: ContainerBed, request: pytest.FixtureRequest) -> Iterator[Project]:
-    """The shop, healthy. Afterwards: no container, network, volume or bridge of it is left."""
-    ports = Ports(private=True)
-    front = ports.port("front door", 8080)
-    failed_before = request.session.testsfailed
-    project = container_bed.project(FILE, name=PROJECT, env={"SHOP_PORT": str(front)})
-    try:
-        with project:
-            steps = container_bed.steps
-            steps.run("docker compose up of the shop", lambda: project.up(within_s=UP_WITHIN_S))
-            yield project
-            if request.session.testsfailed > failed_before:
-                tell(project.last_words())
-    finally:
-        ports.release()
-    assert remains(container_bed) == []
+    """The shop, healthy; taken down whole afterwards."""
+    ports = {"SHOP_PORT": "front door"}
+    with running(
+        container_bed, request.session, FILE, name=PROJECT, ports=ports, within_s=UP_WITHIN_S
+    ) as project:
+        yield project
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +56,6 @@ def door(shop: Project) -> Door:
 def customer(door: Door) -> Customer:
     """A seeded customer, signed in through the front door."""
     return Customer.signed_in(door, 1)
-
-
-def remains(bed: ContainerBed) -> list[str]:
-    """Everything of the project that the daemon or the host still has."""
-    ours = ("--filter", f"label=com.docker.compose.project={PROJECT}")
-    found = [one["Names"] for one in bed.daemon.listed("ps", "--all", *ours)]
-    found += [one["Name"] for one in bed.daemon.listed("network", "ls", *ours)]
-    found += [one["Name"] for one in bed.daemon.listed("volume", "ls", *ours)]
-    assert bed.daemon.pool is not None
-    return found + leftovers.bridges_in(bed.daemon.pool)
 
 
 def verdict(shop: Project) -> dict[str, Any]:

@@ -126,8 +126,8 @@ def test_the_two_doors_are_published_and_only_on_loopback() -> None:
     usual = {name: one for name, one in services().items() if not one.get("profiles")}
     published = {name: one["ports"] for name, one in usual.items() if one.get("ports")}
     assert published == {
-        "gateway": ["127.0.0.1:8101:8101"],
-        "edge": ["127.0.0.1:8100:8100"],
+        "gateway": ["127.0.0.1:${DOOR_PORT:-8101}:8101"],
+        "edge": ["127.0.0.1:${EDGE_PORT:-8100}:8100"],
     }
 
 
