@@ -13,6 +13,7 @@ from month1_caching_gateway.gateway.cors import (
     preflight_answer,
     preflight_method,
 )
+from month1_caching_gateway.gateway.gate import Seat
 from month1_caching_gateway.gateway.headers import (
     Caller,
     caller,
@@ -40,9 +41,10 @@ class Account:
     in_force: the snapshot this request began under (S1). admitted: who the caller is, and the slot
     it holds until the end. began_s, sent_s, first_byte_s: instants of the monotonic clock, None
     while it has not happened. attempts: how often the request was sent to a service. upstream:
-    the service's name, known when the request is sent there. own: what the gateway answers by
-    itself, if the request is admitted. cors_headers: of every answer, None on a route without a
-    CORS policy. silent: no request of a client's, so neither logged nor counted.
+    the service's name, known when the request is sent there. seat: what its load shedding gave.
+    own: what the gateway answers by itself, if the request is admitted. cors_headers: of every
+    answer, None on a route without a CORS policy. silent: no request of a client's, so neither
+    logged nor counted.
     """
 
     __slots__ = (
@@ -64,6 +66,7 @@ class Account:
         "own",
         "request_id",
         "route",
+        "seat",
         "sent_s",
         "silent",
         "target",
@@ -84,6 +87,7 @@ class Account:
         self.route: Route | None = None
         self.target: Target | None = None
         self.upstream = ""
+        self.seat: Seat | None = None
         self.admitted: Admitted = ANONYMOUS
         self.own: OwnAnswer | None = None
         self.silent = False
@@ -255,9 +259,14 @@ class Account:
         )
         if self.admitted.held is not None:
             self.admitted.held.release()
+        now_s = plane.clock.monotonic_s()
+        total_s = now_s - self.began_s
+        if self.seat is not None:
+            # Without an answer the time until now is the least that it would have taken.
+            latency_s = None if sent_s is None else (first_byte_s or now_s) - sent_s
+            self.seat.leave(latency_s, dropped=sent_s is not None and status in (503, 504))
         if self.silent:
             return
-        total_s = plane.clock.monotonic_s() - self.began_s
         name, method = (route.name, self.head.method) if route else ("-", "-")
         plane.metrics.request(name, method, status, total_s)
         upstream_s = wait_s = None

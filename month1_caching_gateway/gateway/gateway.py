@@ -305,6 +305,21 @@ def _gauges(
                 for one in group.endpoints
             },
         ),
+        "gateway_concurrency_limit": (
+            "Requests at once that an upstream is believed to carry (load shedding).",
+            "upstream",
+            lambda: {n: one.gate.limit for n, one in groups.current.items() if one.gate},
+        ),
+        "gateway_shed_waiting": (
+            "Requests that wait for a seat.",
+            "upstream",
+            lambda: {n: float(one.gate.waiting) for n, one in groups.current.items() if one.gate},
+        ),
+        "gateway_shed_requests": (
+            "Requests shed since the upstream was configured.",
+            "upstream",
+            lambda: {n: float(one.gate.shed) for n, one in groups.current.items() if one.gate},
+        ),
         "gateway_upstreams_draining": (
             "Removed or changed by a reload, and still finishing requests.",
             "listener",

@@ -25,7 +25,8 @@ from pydantic import (
 
 from month1_caching_gateway.balancing import Balance, HealthPolicy, HedgePolicy, OutlierPolicy
 from month1_caching_gateway.gateway.canary import Canary
-from month1_caching_gateway.gateway.routes import Route, RouteTable
+from month1_caching_gateway.gateway.gate import Shed
+from month1_caching_gateway.gateway.routes import PriorityName, Route, RouteTable
 from month1_caching_gateway.gateway.settings import Endpoint, HashOn, Retries, Upstream
 from month1_caching_gateway.gateway.snapshot import Rules
 from month1_caching_gateway.ratelimit import Policy
@@ -93,6 +94,7 @@ class RouteModel(_Strict):
     websocket_origins: frozenset[str] = frozenset()
     max_body_bytes: Annotated[int, Field(ge=0)] | None = None
     canary: Canary | None = None
+    priority: PriorityName = "normal"
     name: str = ""
 
     def route(self) -> Route:
@@ -121,6 +123,7 @@ class UpstreamModel(_Strict):
     slow_start_s: Annotated[float, Field(ge=0)] = 0.0
     retries: Retries = Retries()
     hedge: HedgePolicy | None = None
+    shed: Shed | None = None
 
     def upstream(self, name: str) -> Upstream:
         """The checked value the gateway works with. Raises InvalidInput."""

@@ -28,6 +28,7 @@ from month1_caching_gateway.response_cache import CachePolicy
 from scalelab.errors import InvalidInput
 
 Auth = Literal["none", "user", "key", "either"]
+PriorityName = Literal["critical", "normal", "sheddable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Route:
     nothing; scope: demanded of whom they name. canary: another version of the service, for some.
     cors: which pages' scripts may ask; cache: what may be kept for others, on routes without
     authentication and without a canary only.
+    priority: who goes first where the upstream sheds load.
     """
 
     upstream: str
@@ -62,6 +64,7 @@ class Route:
     canary: Canary | None = None
     cors: Cors | None = None
     cache: CachePolicy | None = None
+    priority: PriorityName = "normal"
     name: str = ""
 
     def __post_init__(self) -> None:

@@ -26,6 +26,7 @@ from collections.abc import Callable, Coroutine
 from typing import Protocol
 
 from month1_caching_gateway.gateway.account import Account
+from month1_caching_gateway.gateway.gate import PRIORITIES, Gate, Turn
 from month1_caching_gateway.gateway.heads import Framing, RequestHead, ResponseHead
 from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.problems import Refused, refused_by
@@ -91,6 +92,7 @@ class Sending:
         "_spawn",
         "_task",
         "_tried",
+        "_turn",
     )
 
     def __init__(self, plane: Plane, sender: Sender, account: Account, spawn: Spawn) -> None:
@@ -102,6 +104,7 @@ class Sending:
         self._permit: Permit | None = None
         self._task: asyncio.Task[None] | None = None
         self._copy: SecondCopy | None = None
+        self._turn: Turn | None = None
         self._origin: Origin | None = None
         self._tried: tuple[Origin, ...] = ()
         self._key = ""
@@ -116,8 +119,36 @@ class Sending:
 
         held: the whole request is at hand and can be sent again.
         """
+        group = self._group = self._account.in_force.groups[self._account.choose_upstream(route)]
+        gate = group.gate
+        if gate is None:
+            self._open(group, held=held)
+            return
+        try:
+            entered = gate.enter(PRIORITIES[route.priority])
+        except ScalelabError as error:
+            self._sender.on_unsent(refused_by(error))
+            return
+        if isinstance(entered, Turn):
+            self._turn = entered
+            self._task = self._spawn(self._open_in_turn(group, gate, entered, held=held))
+            return
+        self._account.seat = entered
+        self._open(group, held=held)
+
+    async def _open_in_turn(
+        self, group: UpstreamGroup, gate: Gate, turn: Turn, *, held: bool
+    ) -> None:
+        try:
+            self._account.seat = await gate.wait(turn)
+        except ScalelabError as error:
+            self._sender.on_unsent(refused_by(error))
+            return
+        self._turn = None
+        self._open(group, held=held)
+
+    def _open(self, group: UpstreamGroup, *, held: bool) -> None:
         account = self._account
-        group = self._group = account.in_force.groups[account.choose_upstream(route)]
         try:
             self._permit = group.admit()
         except ScalelabError as error:
@@ -215,6 +246,8 @@ class Sending:
 
     def cancel(self) -> None:
         """Nobody wants the connection any more."""
+        if self._turn is not None and self._group is not None and self._group.gate is not None:
+            self._group.gate.forsake(self._turn)
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         if self._copy is not None:

@@ -12,6 +12,7 @@ from month1_caching_gateway.balancing import (
     HedgePolicy,
     OutlierPolicy,
 )
+from month1_caching_gateway.gateway.gate import Shed
 from scalelab.errors import InvalidInput
 from scalelab.resilience import BreakerPolicy
 
@@ -68,7 +69,7 @@ class Upstream:
     balance: how the next endpoint is picked; hash_on: the key of a pick by key (the path without
     its query, the caller's address, the verified subject). health: None = no active checks.
     outlier: None = no ejection. slow_start_s: how long a returned endpoint's weight climbs.
-    hedge: None = never a second copy.
+    hedge: None = never a second copy. shed: None = the connections' bounds alone.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Upstream:
     slow_start_s: float = 0.0
     retries: Retries = field(default_factory=Retries)
     hedge: HedgePolicy | None = None
+    shed: Shed | None = None
 
     def __post_init__(self) -> None:
         if not self.endpoints:

@@ -25,6 +25,7 @@ from month1_caching_gateway.balancing import (
     Purse,
     policy_for,
 )
+from month1_caching_gateway.gateway.gate import Gate
 from month1_caching_gateway.gateway.settings import GatewaySettings, Upstream
 from month1_caching_gateway.gateway.upstream_breaker import Permit, UpstreamBreaker
 from month1_caching_gateway.gateway.upstream_connection import Origin, UpstreamConnection
@@ -55,6 +56,7 @@ class UpstreamGroup:
         self.name = upstream.name
         self.upstream = upstream
         self.hedge_delay_s: float | None = None
+        self.gate = None if upstream.shed is None else Gate(upstream.shed, clock)
         self._settings = settings
         self._clock = clock
         self._breaker = breaker
