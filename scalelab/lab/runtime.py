@@ -243,6 +243,8 @@ class Runtime:
                 one.watch()
             if time.monotonic() - looked_s >= _LOOK_AT_LOGS_EVERY_S:
                 keep_small(self.root / "logs")
+                for one in self._everything():  # a server that writes its request log by itself
+                    keep_small(self.data / one.server.name, pattern="access.log")
                 looked_s = time.monotonic()
 
 

@@ -30,14 +30,16 @@ def opened(path: Path) -> Generator[BufferedWriter]:
         yield file
 
 
-def keep_small(folder: Path, *, limit_bytes: int = LIMIT_BYTES) -> list[Path]:
+def keep_small(
+    folder: Path, *, limit_bytes: int = LIMIT_BYTES, pattern: str = "*.log"
+) -> list[Path]:
     """Put aside every log of the folder that has outgrown the limit; returns those. Repeatable.
 
     Cost: one stat a log, and a copy of at most a little more than the limit where one is due. A
     log that cannot be copied stays as it is: a full disk is not made fuller.
     """
     cut: list[Path] = []
-    for log in folder.glob("*.log"):
+    for log in folder.glob(pattern):
         older = log.with_suffix(".log.1")
         try:
             if log.stat().st_size <= limit_bytes:

@@ -48,6 +48,14 @@ def test_one_older_generation_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "server.log.1").read_text() == "third"
 
 
+def test_only_the_named_kind_is_cut(tmp_path: Path) -> None:
+    """A server's own folder holds more than request logs: a journal is nobody's to empty."""
+    for name in ("access.log", "journal.log"):
+        (tmp_path / name).write_text("x" * 10)
+    assert keep_small(tmp_path, limit_bytes=1, pattern="access.log") == [tmp_path / "access.log"]
+    assert (tmp_path / "journal.log").read_text() == "x" * 10
+
+
 def test_no_logs_yet_is_fine(tmp_path: Path) -> None:
     """A runtime looks before its first server has started."""
     assert keep_small(tmp_path / "logs") == []
