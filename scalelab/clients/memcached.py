@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from typing import cast
 
 from scalelab.clients.memcached_replies import Reply, ReplyReader
 from scalelab.errors import CorruptData, OutcomeUnknown, ScalelabError, Unavailable
@@ -107,8 +108,7 @@ class _Line(asyncio.Protocol):
         self._fail(ConnectionResetError("given up"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
         try:

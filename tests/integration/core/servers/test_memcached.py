@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
 
 from scalelab.clients.memcached import Memcached as Client
 from scalelab.clients.memcached_replies import Item
@@ -82,3 +83,18 @@ async def test_an_error_of_one_command_is_its_own(own: tuple[Runtime, Client]) -
     _, client = own
     replies = await client.call([SET, b"nonsense\r\n", b"gets nobody\r\n"])
     assert replies == [b"STORED", b"ERROR", {}]
+
+
+def test_the_client_works_on_uvloop_as_well(own_runtime: Runtime) -> None:
+    """The services run on it; its transports are no subclass of asyncio's."""
+    server = Memcached()
+    own_runtime.start(server)
+
+    async def ask() -> list[object]:
+        client = Client(*server.address, timeout_s=10.0)
+        replies = await client.call([SET])
+        await client.aclose()
+        return list(replies)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(ask()) == [b"STORED"]
