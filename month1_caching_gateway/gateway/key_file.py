@@ -66,12 +66,13 @@ class KeyFile:
         self._version, self.ring = _load(self._path)
         return self.ring
 
-    def changed(self) -> bool:
-        """Whether the file is another than the one last read; cheap. A lost file is no change."""
+    def changed(self) -> tuple[int, int, int] | None:
+        """What tells the file from the one last read, if it changed; a lost file did not."""
         try:
-            return _version(self._path.stat()) != self._version
+            version = _version(self._path.stat())
         except OSError:
-            return False
+            return None
+        return None if version == self._version else version
 
 
 def _load(path: Path) -> tuple[_Version, KeyRing]:

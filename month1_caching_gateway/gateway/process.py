@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from month1_caching_gateway.gateway.admission import RateLimiter, Verifier
+from month1_caching_gateway.gateway.admission import no_keys
+from month1_caching_gateway.gateway.api_keys import KeyRing
 from month1_caching_gateway.gateway.gateway import Gateway
+from month1_caching_gateway.gateway.identity import Verifier
+from month1_caching_gateway.gateway.key_file import KeyFile
 from month1_caching_gateway.gateway.process_settings import ProcessSettings
 from month1_caching_gateway.gateway.request_log import Sink
 from month1_caching_gateway.gateway.snapshot import Rules
-from month1_caching_gateway.ratelimit import Limiter, MemoryStore, RedisStore
+from month1_caching_gateway.ratelimit import Limiters, MemoryStores, RedisStores
 from scalelab.clients.redis import connect
 from scalelab.clock import Clock, SystemClock
 from scalelab.errors import InvalidInput, Unauthenticated
 from scalelab.security import HttpJwks, Principal, TokenVerifier, http_fetch
-from scalelab.telemetry import Telemetry
+from scalelab.telemetry import Log, Telemetry
 
 
 class NoTokens:
@@ -28,13 +32,15 @@ class NoTokens:
 
 
 def check_tokens(settings: ProcessSettings, rules: Rules) -> None:
-    """Raises InvalidInput if a route demands a user and nobody could be one."""
-    if settings.jwks_url:
-        return
+    """Raises InvalidInput if a route demands a user or a key, and nobody could have one."""
     for route in rules.routes:
-        if route.auth != "none":
+        if route.auth in ("user", "either") and not settings.jwks_url:
             raise InvalidInput(
                 f"route {route.name} demands a user, but no jwks_url is set", field="jwks_url"
+            )
+        if route.auth in ("key", "either") and settings.key_file is None:
+            raise InvalidInput(
+                f"route {route.name} takes API keys, but no key_file is set", field="key_file"
             )
 
 
@@ -55,6 +61,7 @@ async def opened(
             telemetry,
             clock,
             rates=rules.rates,
+            keys=_keys(settings, telemetry.log, stack),
             log_sink=None if settings.request_log else _nowhere,
         )
         gateway.apply(rules)  # with the revision; the services stay
@@ -80,12 +87,40 @@ def _verifier(settings: ProcessSettings, clock: Clock) -> Verifier:
     return TokenVerifier(keys, settings.token_issuer, settings.token_audience, clock)
 
 
-def _limiter(settings: ProcessSettings, clock: Clock, stack: AsyncExitStack) -> RateLimiter:
+def _limiter(settings: ProcessSettings, clock: Clock, stack: AsyncExitStack) -> Limiters:
+    """Without Redis each process counts its own; when Redis is gone, its share."""
     if not settings.redis_url:
-        return Limiter(MemoryStore(clock), clock)
+        return Limiters(MemoryStores(clock), clock)
     redis = connect(settings.redis_url, client_name="gateway")
     stack.push_async_callback(redis.aclose)
-    return Limiter(RedisStore(redis), clock)
+    stores = RedisStores(redis)
+    stack.push_async_callback(stores.aclose)
+    return Limiters(stores, clock, processes=settings.workers)
+
+
+def _keys(settings: ProcessSettings, log: Log, stack: AsyncExitStack) -> Callable[[], KeyRing]:
+    """The API keys of any instant; the file is read again when it has changed."""
+    if settings.key_file is None:
+        return no_keys
+    file = KeyFile(settings.key_file)
+    watching = asyncio.get_running_loop().create_task(_watch(file, settings.poll_s, log))
+    stack.callback(watching.cancel)
+    return lambda: file.ring
+
+
+async def _watch(file: KeyFile, poll_s: float, log: Log) -> None:
+    refused: tuple[int, ...] | None = None
+    while True:
+        await asyncio.sleep(poll_s)
+        version = file.changed()
+        if version is None or version == refused:
+            continue
+        try:
+            file.reload()
+            log.info("API keys read", keys=len(file.ring))
+        except InvalidInput as error:
+            refused = version
+            log.error("API keys refused; those in hand stay", reason=error.message)
 
 
 _nowhere: Sink = len

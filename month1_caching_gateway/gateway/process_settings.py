@@ -19,6 +19,7 @@ class ProcessSettings(BaseSettings):
     config: the route file. port, admin_port: 0 takes a free one. workers: processes on `port`.
     jwks_url, token_issuer, token_audience: whose tokens are believed; without them no route may
     demand a user. redis_url: where allowances are counted; without it each process counts its own.
+    key_file: of API keys (key_file.py), read again when it changes; its owner's alone.
     allowed_hosts: names accepted in Host, separated by commas; empty accepts any. poll_s: how often
     the route file is looked at.
     """
@@ -35,6 +36,7 @@ class ProcessSettings(BaseSettings):
     token_issuer: str = ""
     token_audience: str = ""
     redis_url: str = ""
+    key_file: Path | None = None
     allowed_hosts: str = "127.0.0.1,localhost,[::1]"
     trusted_proxies: str = ""
     drain_s: Annotated[float, Field(ge=0)] = 10.0

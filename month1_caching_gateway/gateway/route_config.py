@@ -10,9 +10,9 @@ filled from the document, and what its `__post_init__` refuses is a fault like a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -25,17 +25,21 @@ from pydantic import (
 
 from month1_caching_gateway.balancing import Balance, HealthPolicy, HedgePolicy, OutlierPolicy
 from month1_caching_gateway.gateway.canary import Canary
+from month1_caching_gateway.gateway.cors import Cors
 from month1_caching_gateway.gateway.gate import Shed
+from month1_caching_gateway.gateway.rate_config import RateModel
 from month1_caching_gateway.gateway.routes import PriorityName, Route, RouteTable
 from month1_caching_gateway.gateway.settings import Endpoint, HashOn, Retries, Upstream
 from month1_caching_gateway.gateway.snapshot import Rules
-from month1_caching_gateway.ratelimit import Policy
+from month1_caching_gateway.ratelimit import LeaseRule, Policy, Rule
+from month1_caching_gateway.response_cache import CachePolicy
 from scalelab.errors import InvalidInput
 
 _Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _MAX_FAULTS = 20
 
 Path = tuple[str | int, ...]
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +99,16 @@ class RouteModel(_Strict):
     max_body_bytes: Annotated[int, Field(ge=0)] | None = None
     canary: Canary | None = None
     priority: PriorityName = "normal"
+    cors: str | None = None
+    cache: str | None = None
     name: str = ""
 
-    def route(self) -> Route:
+    def route(self, config: GatewayConfig) -> Route:
         """The checked value the gateway works with. Raises InvalidInput."""
-        return Route(**self.fields())
+        fields = self.fields()
+        fields["cors"] = _named("cors", self.cors, config.cors)
+        fields["cache"] = _named("cache", self.cache, config.caches)
+        return Route(**fields)
 
 
 class EndpointModel(_Strict):
@@ -132,35 +141,30 @@ class UpstreamModel(_Strict):
         return Upstream(name, **fields)
 
 
-class PolicyModel(_Strict):
-    """A token bucket: capacity in tokens, rate in tokens per second."""
-
-    capacity: Annotated[float, Field(ge=1)]
-    rate_per_s: Annotated[float, Field(gt=0)]
-
-
 class GatewayConfig(_Strict):
-    """The whole document: routes, upstreams by name, rate policies by name.
+    """The whole document: routes, and by name upstreams, rates, CORS and cache policies.
 
     Below `anchors` may stand whatever the document repeats by YAML's aliases; it is not read.
     """
 
     routes: list[RouteModel]
     upstreams: dict[str, UpstreamModel]
-    rates: dict[str, PolicyModel] = {}
+    rates: dict[str, RateModel] = {}
+    cors: dict[str, Cors] = {}
+    caches: dict[str, CachePolicy] = {}
     anchors: Any = None
 
     def route_table(self) -> RouteTable:
         """Raises InvalidInput for routes that collide."""
-        return RouteTable(model.route() for model in self.routes)
+        return RouteTable(model.route(self) for model in self.routes)
 
     def upstream_list(self) -> tuple[Upstream, ...]:
         """The upstreams as values."""
         return tuple(model.upstream(name) for name, model in self.upstreams.items())
 
-    def policies(self) -> dict[str, Policy]:
-        """The rate policies as values."""
-        return {n: Policy(model.capacity, model.rate_per_s) for n, model in self.rates.items()}
+    def policies(self) -> dict[str, Policy | Rule | LeaseRule]:
+        """The rates as values."""
+        return {name: model.rule(name) for name, model in self.rates.items()}
 
     def rules(self, revision: str = "") -> Rules:
         """All of it as values, for `Gateway.apply`."""
@@ -202,7 +206,7 @@ def _disagreements(config: GatewayConfig) -> Iterator[Fault]:
             yield Fault((*at, "canary", "upstream"), reason)
         yield from _rate_faults(config, model, at)
         try:
-            table.add(model.route())
+            table.add(model.route(config))
         except InvalidInput as error:
             yield Fault((*at, *([error.field] if error.field else [])), error.message)
 
@@ -210,12 +214,23 @@ def _disagreements(config: GatewayConfig) -> Iterator[Fault]:
 def _rate_faults(config: GatewayConfig, model: RouteModel, at: Path) -> Iterator[Fault]:
     if model.rate is None:
         return
-    policy = config.rates.get(model.rate)
-    if policy is None:
+    found = config.rates.get(model.rate)
+    if found is None:
         yield Fault((*at, "rate"), f"there is no rate policy {model.rate!r}")
-    elif model.cost > policy.capacity:
-        reason = f"costs {model.cost:g}, but {model.rate!r} never holds more than"
-        yield Fault((*at, "cost"), f"{reason} {policy.capacity:g}")
+        return
+    for limit in (found, *found.plans.values()):
+        if limit.capacity is not None and model.cost > limit.capacity:
+            reason = f"costs {model.cost:g}, but {model.rate!r} never holds more than"
+            yield Fault((*at, "cost"), f"{reason} {limit.capacity:g}")
+
+
+def _named(field: str, name: str | None, known: Mapping[str, _Value]) -> _Value | None:
+    """The policy of that name. Raises InvalidInput."""
+    if name is None:
+        return None
+    if name not in known:
+        raise InvalidInput(f"there is no {field} policy {name!r}", field=field)
+    return known[name]
 
 
 def _reason(kind: str, message: str) -> str:

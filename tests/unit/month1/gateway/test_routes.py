@@ -8,6 +8,15 @@ import pytest
 
 from month1_caching_gateway.gateway import Route, RouteTable, load_config
 from month1_caching_gateway.gateway.problems import Refused
+from month1_caching_gateway.ratelimit import (
+    GCRA,
+    CountedBy,
+    FailurePolicy,
+    LeasePolicy,
+    LeaseRule,
+    Policy,
+    Rule,
+)
 from scalelab.errors import InvalidInput
 
 ROUTES = [
@@ -107,6 +116,9 @@ def test_half_a_segment_cannot_be_a_parameter() -> None:
         RouteTable([Route("a", template="/a/x{id}")])
 
 
+UPSTREAMS = {"a": {"endpoints": [{"host": "h", "port": 1}]}}
+
+
 def test_a_configuration_document_becomes_the_same_values() -> None:
     """JSON in, frozen values out."""
     config = load_config(
@@ -125,10 +137,67 @@ def test_a_configuration_document_becomes_the_same_values() -> None:
         timeout_s=2.5,
     )
     assert config.upstream_list()[0].endpoints[0].authority == b"127.0.0.1:8102"
-    assert config.policies()["user"].capacity == 10
+    assert config.policies()["user"] == Rule("user", Policy(10, 5))
 
 
-UPSTREAMS = {"a": {"endpoints": [{"host": "h", "port": 1}]}}
+def test_a_document_chooses_algorithm_plans_and_policies_by_name() -> None:
+    """Rates, CORS and caches stand once and are named by routes."""
+    config = load_config(
+        {
+            "routes": [
+                {
+                    "upstream": "a",
+                    "prefix": "/a",
+                    "auth": "either",
+                    "rate": "calls",
+                    "cors": "shop",
+                },
+                {"upstream": "a", "prefix": "/b", "auth": "none", "cache": "pages"},
+                {"upstream": "a", "prefix": "/c", "rate": "exports"},
+            ],
+            "upstreams": UPSTREAMS,
+            "rates": {
+                "calls": {
+                    "algorithm": "gcra",
+                    "by": "key",
+                    "capacity": 5,
+                    "rate_per_s": 1,
+                    "on_failure": "open",
+                    "plans": {"pro": {"capacity": 50, "rate_per_s": 10}},
+                },
+                "exports": {"algorithm": "concurrency", "slots": 2, "lease_s": 30, "by": "user"},
+            },
+            "cors": {"shop": {"origins": ["https://shop.example"], "credentials": True}},
+            "caches": {"pages": {"query": ["page"], "default_ttl_s": 5}},
+        }
+    )
+    calls, exports = config.policies()["calls"], config.policies()["exports"]
+    assert calls == Rule(
+        "calls",
+        Policy(5, 1),
+        CountedBy.API_KEY,
+        {"pro": Policy(50, 10)},
+        GCRA,
+        FailurePolicy.OPEN,
+    )
+    assert exports == LeaseRule("exports", LeasePolicy(2, 30), CountedBy.USER)
+    first, second, _ = config.route_table().routes
+    assert first.cors is not None
+    assert first.cors.allows(b"https://shop.example")
+    assert second.cache is not None
+    assert second.cache.query == frozenset({b"page"})
+
+
+def with_route(
+    rates: object = None, caches: object = None, cors_: object = None, **fields: object
+) -> dict[str, object]:
+    return {
+        "routes": [{"upstream": "a", "prefix": "/", **fields}],
+        "upstreams": UPSTREAMS,
+        "rates": rates or {},
+        "caches": caches or {},
+        "cors": cors_ or {},
+    }
 
 
 @pytest.mark.parametrize(
@@ -148,6 +217,28 @@ UPSTREAMS = {"a": {"endpoints": [{"host": "h", "port": 1}]}}
             {"routes": [{"upstream": "a", "prefix": "/", "timeout_s": 0}], "upstreams": UPSTREAMS},
             "timeout_s",
         ),
+        (with_route(cors="x"), "no cors policy 'x'"),
+        (with_route(auth="none", cache="x"), "no cache policy 'x'"),
+        (with_route(auth="user", cache="pages", caches={"pages": {}}), "auth: none"),
+        (with_route(rates={"r": {"algorithm": "gcra", "slots": 1, "lease_s": 1}}), "capacity"),
+        (with_route(rates={"r": {"algorithm": "concurrency", "capacity": 1}}), "slots"),
+        (with_route(rates={"r": {"algorithm": "luck", "capacity": 1}}), "rates.r.algorithm"),
+        (
+            with_route(
+                rate="r",
+                cost=5,
+                rates={
+                    "r": {
+                        "capacity": 9,
+                        "rate_per_s": 1,
+                        "plans": {"free": {"capacity": 4, "rate_per_s": 1}},
+                    }
+                },
+            ),
+            "costs 5",
+        ),
+        (with_route(cors_={"s": {"origins": ["null"]}}), "no origin"),
+        (with_route(caches={"c": {"headers": ["cookie"]}}), "credential"),
     ],
 )
 def test_a_wrong_document_is_refused_and_the_place_is_named(
