@@ -130,6 +130,25 @@ def test_a_write_needs_the_keeper_and_is_seen_at_once(stack: Stack, client: http
     assert client.get(path).json()["unit_minor"] == 1290
 
 
+def test_a_patch_passes_the_gateway_with_its_condition(stack: Stack, client: httpx.Client) -> None:
+    """If-Match arrives: 428 without, 200 with the tag that was read, 412 with the one before."""
+    path, keeper = "/api/v2/products/p-0009", bearer(stack, "pat", "admin")
+    keeper["Content-Type"] = "application/merge-patch+json"
+    tag = client.get(path).headers["etag"]
+    told = [
+        client.patch(path, content=body, headers=keeper | condition)
+        for body, condition in (
+            (b'{"price": {"minor": 990}}', {}),
+            (b'{"price": {"minor": 990}}', {"If-Match": tag}),
+            (b'{"price": {"minor": 980}}', {"If-Match": tag}),
+        )
+    ]
+    assert [answer.status_code for answer in told] == [428, 200, 412], told[0].text
+    assert client.get(path).json()["price"]["minor"] == 990
+    old = client.get("/api/v1/products/p-0009")
+    assert {"deprecation", "sunset", "link"} <= set(old.headers)
+
+
 def test_a_keeper_in_a_hurry_is_told_when_to_come_back(stack: Stack, client: httpx.Client) -> None:
     """A burst beyond the allowance ends in 429 with Retry-After; another keeper is not affected."""
     mine, other = bearer(stack, "hasty", "admin"), bearer(stack, "calm", "admin")

@@ -55,6 +55,12 @@ def test_better_than_linear_counts_as_linear() -> None:
     assert fit_usl([(1, 1.0), (2, 2.2), (4, 4.4)]) == Law(0.0)
 
 
+def test_what_helps_more_the_more_there_are_has_no_crosstalk() -> None:
+    """A negative cost of agreeing has no meaning either: the fit falls back to Amdahl's."""
+    points = [(1, 1.0), (2, 1.2), (4, 3.0)]
+    assert fit_usl(points) == fit_amdahl(points)
+
+
 @pytest.mark.parametrize("points", [[], [(1, 1.0)], [(1, 1.0), (2, 0.0)], [(0, 1.0), (2, 1.0)]])
 def test_a_fit_of_nothing_is_refused(points: list[tuple[float, float]]) -> None:
     """One worker says nothing about two."""
