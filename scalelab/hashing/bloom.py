@@ -35,6 +35,7 @@ _MAGIC = b"SLBF\x01"
 _HEADER = struct.Struct("<5sQHQ")  # magic with version, bits, hashes, keys added
 _CHECKSUM = struct.Struct("<Q")
 _MAX_HASHES = 64
+_MASKS = bytes(1 << bit for bit in range(8))
 _digest = xxhash.xxh3_128_digest
 _halves = struct.Struct(">QQ").unpack
 
@@ -106,10 +107,8 @@ class BloomFilter:
         high, low = _halves(_digest(key.encode()))
         place, step = low % size, 1 + high % (size - 1)
         for _ in self._rounds:
-            bits[place >> 3] |= 1 << (place & 7)
-            place += step
-            if place >= size:
-                place -= size
+            bits[place >> 3] |= _MASKS[place & 7]
+            place = (place + step) % size
         self.added += 1
 
     def __contains__(self, key: str) -> bool:
@@ -118,11 +117,9 @@ class BloomFilter:
         high, low = _halves(_digest(key.encode()))
         place, step = low % size, 1 + high % (size - 1)
         for _ in self._rounds:
-            if not bits[place >> 3] >> (place & 7) & 1:
+            if not bits[place >> 3] & _MASKS[place & 7]:
                 return False
-            place += step
-            if place >= size:
-                place -= size
+            place = (place + step) % size
         return True
 
     def fill_ratio(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 import pytest
 import xxhash
@@ -34,6 +35,21 @@ def test_false_positives_are_as_frequent_as_theory_says(wanted: float) -> None:
     assert found == pytest.approx(theory, rel=0.15)
     assert theory == pytest.approx(wanted, rel=0.03)
     assert held.fill_ratio() == pytest.approx(0.5, abs=0.03)
+
+
+def test_no_false_negative_and_false_positives_as_theory_says_at_size(
+    count: Callable[..., int],
+) -> None:
+    """I1 and I2: ten million keys that are in, as many that are not, over ten filters."""
+    checks = count(10_000_000, share=0.01)
+    filters, passed = 10, 0
+    each = checks // filters
+    sizing = size_for(each, 0.01)
+    for number in range(filters):
+        held = BloomFilter.holding((f"{number}-in-{key}" for key in range(each)), sizing)
+        assert all(f"{number}-in-{key}" in held for key in range(each))
+        passed += sum(f"{number}-out-{key}" in held for key in range(each))
+    assert passed / (each * filters) == pytest.approx(sizing.false_positive_rate(each), rel=0.15)
 
 
 def test_size_is_what_the_formula_says() -> None:
