@@ -36,7 +36,7 @@ from month1_caching_gateway.gateway.upstream_endpoint import Turned
 from month1_caching_gateway.gateway.upstream_group import UpstreamGroup
 from month1_caching_gateway.ratelimit import Limiters
 from scalelab.clock import Clock
-from scalelab.errors import Unavailable
+from scalelab.errors import NotFound, Unavailable
 from scalelab.resilience import BreakerChanged, Phase
 from scalelab.telemetry import Log, Telemetry
 
@@ -151,6 +151,12 @@ class Gateway:
         """
         self._plane.in_force = self._built(rules)
         self._open_door()
+
+    def group(self, upstream: str) -> UpstreamGroup:
+        """The endpoints in force of an upstream. Raises NotFound."""
+        if upstream not in self._groups.current:
+            raise NotFound(f"there is no upstream {upstream!r}")
+        return self._groups.current[upstream]
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Listen; returns the bound port. Raises Unavailable (`address_in_use`).

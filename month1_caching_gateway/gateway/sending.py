@@ -78,6 +78,7 @@ class Sending:
     __slots__ = (
         "_account",
         "_copy",
+        "_expecting",
         "_give_up_s",
         "_group",
         "_key",
@@ -103,6 +104,7 @@ class Sending:
         self._group: UpstreamGroup | None = None
         self._permit: Permit | None = None
         self._task: asyncio.Task[None] | None = None
+        self._expecting: UpstreamEndpoint | None = None
         self._copy: SecondCopy | None = None
         self._turn: Turn | None = None
         self._origin: Origin | None = None
@@ -162,7 +164,7 @@ class Sending:
         if connection is not None:
             self._hand_over(group, connection)
         else:
-            self._task = self._spawn(self._connect(group, endpoint, fresh=False))
+            self._begin(group, endpoint, fresh=False)
         if group.hedge_delay_s is not None and held:
             self._hedge(group, account.head, group.hedge_delay_s)
 
@@ -215,7 +217,8 @@ class Sending:
         if lost_idle and not self._replaced_idle:
             self._replaced_idle = True
             self._plane.metrics.event("retry_after_lost_idle_connection")
-            self._begin_again(group, other or group.choose(self._key), fresh=True)
+            self._sender.on_again()
+            self._begin(group, other or group.choose(self._key), fresh=True)
             return True
         if other is None or self._retries >= group.upstream.retries.limit:
             return False
@@ -226,7 +229,8 @@ class Sending:
             return False
         self._retries += 1
         self._plane.metrics.event("retry")
-        self._begin_again(group, other, fresh=False)
+        self._sender.on_again()
+        self._begin(group, other, fresh=False)
         return True
 
     def report(self, *, ok: bool | None) -> None:
@@ -250,6 +254,7 @@ class Sending:
             self._group.gate.forsake(self._turn)
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
+            self._arrived()
         if self._copy is not None:
             self._copy.end()
             self._copy = None
@@ -267,6 +272,7 @@ class Sending:
             self._group.observe(self._plane.clock.monotonic_s() - self._sent_s)
         if self._task is not None:
             self._task.cancel()  # the first copy may still wait for a connection
+            self._arrived()
         self._adopt(copy, connection)
 
     # Inside.
@@ -278,15 +284,21 @@ class Sending:
             self._sent_s = self._plane.clock.monotonic_s()
         self._sender.on_connection(connection)
 
-    def _begin_again(
-        self, group: UpstreamGroup, endpoint: UpstreamEndpoint, *, fresh: bool
-    ) -> None:
-        self._sender.on_again()
+    def _begin(self, group: UpstreamGroup, endpoint: UpstreamEndpoint, *, fresh: bool) -> None:
+        endpoint.expected += 1
+        self._expecting = endpoint
         self._task = self._spawn(self._connect(group, endpoint, fresh=fresh))
+
+    def _arrived(self) -> None:
+        """The task has begun to ask for a connection, or never will."""
+        endpoint, self._expecting = self._expecting, None
+        if endpoint is not None:
+            endpoint.expected -= 1
 
     async def _connect(
         self, group: UpstreamGroup, endpoint: UpstreamEndpoint, *, fresh: bool
     ) -> None:
+        self._arrived()
         try:
             connection = await group.acquire(endpoint, fresh=fresh, key=self._key)
         except ScalelabError as error:

@@ -42,7 +42,11 @@ Tell = Callable[[str, Turned], None]
 
 
 class UpstreamEndpoint:
-    """For one event loop. peers: all endpoints of the service, this one among them."""
+    """For one event loop. peers: all endpoints of the service, this one among them.
+
+    expected: requests that were sent here and have not begun to ask for a connection. Without
+    them all that arrives in one turn of the loop would see the same endpoint as the idlest.
+    """
 
     __slots__ = (
         "_away_ended_s",
@@ -56,10 +60,10 @@ class UpstreamEndpoint:
         "at",
         "authority",
         "available",
+        "expected",
         "health",
         "name",
         "pool",
-        "requests",
         "retired",
         "weight",
     )
@@ -79,7 +83,7 @@ class UpstreamEndpoint:
         self.available = True
         self.weight = at.weight
         self.health = Health()
-        self.requests = 0
+        self.expected = 0
         self.retired = False
         self.pool = EndpointPool(at, self, upstream, settings, clock)
         self._clock = clock
@@ -94,7 +98,7 @@ class UpstreamEndpoint:
     @property
     def in_flight(self) -> int:
         """Requests it has not answered yet."""
-        return self.pool.in_flight
+        return self.pool.in_flight + self.expected
 
     @property
     def ejected(self) -> bool:

@@ -30,7 +30,7 @@ from month1_caching_gateway.gateway.settings import GatewaySettings, Upstream
 from month1_caching_gateway.gateway.upstream_breaker import Permit, UpstreamBreaker
 from month1_caching_gateway.gateway.upstream_connection import Origin, UpstreamConnection
 from month1_caching_gateway.gateway.upstream_endpoint import Turned, UpstreamEndpoint
-from scalelab.balancing import Backend
+from scalelab.balancing import Backend, least_connections
 from scalelab.clock import Clock
 from scalelab.errors import InvalidInput, Unavailable
 from scalelab.hashing import Member
@@ -102,14 +102,7 @@ class UpstreamGroup:
 
     def choose_other(self, tried: Collection[Origin], key: str = "") -> UpstreamEndpoint | None:
         """An available endpoint that was not tried yet; None if there is none (U1)."""
-        index = self._policy.pick(
-            [
-                Backend(one.name, one.in_flight, one.available and one not in tried, one.weight)
-                for one in self.endpoints
-            ],
-            key,
-        )
-        return None if index is None else self.endpoints[index]
+        return self._untried(tried, key, must_be_available=True)
 
     async def acquire(
         self, first: UpstreamEndpoint, *, fresh: bool = False, key: str = ""
@@ -214,17 +207,27 @@ class UpstreamGroup:
 
     def _any(self, key: str, tried: Collection[Origin]) -> UpstreamEndpoint:
         """An untried endpoint, available or not; one that was tried only if no other is left."""
-        for must_be_available in (True, False):
-            backends = [
-                Backend(
-                    one.name,
-                    one.in_flight,
-                    one not in tried and (one.available or not must_be_available),
-                    one.weight,
-                )
-                for one in self.endpoints
-            ]
+        return (
+            self._untried(tried, key, must_be_available=True)
+            or self._untried(tried, key, must_be_available=False)
+            or self.endpoints[0]
+        )
+
+    def _untried(
+        self, tried: Collection[Origin], key: str, *, must_be_available: bool
+    ) -> UpstreamEndpoint | None:
+        """The key's next, or the least loaded. No turn is used up: turns are for first tries."""
+        backends = [
+            Backend(
+                one.name,
+                one.in_flight,
+                one not in tried and (one.available or not must_be_available),
+                one.weight,
+            )
+            for one in self.endpoints
+        ]
+        if self.by_key:
             index = self._policy.pick(backends, key)
-            if index is not None:
-                return self.endpoints[index]
-        return self.endpoints[0]
+        else:
+            index = least_connections(backends, self._random.randrange(len(backends)))
+        return None if index is None else self.endpoints[index]
