@@ -75,7 +75,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """State of one dependency's limit. calls: the limit. probing: a quarter of it for this window."""
+    """State of one dependency's limit. calls: the limit. probing: a quarter of it now."""
 
     calls: float
     window: Window
