@@ -96,7 +96,7 @@ class _Bed:
         self.cashews_redis = cashews.Cache()
         self.cashews_redis.setup(peer_url, client_side=False)
         self.aiocache_memory = aiocache.SimpleMemoryCache()
-        self.mapping: cachetools.TTLCache[str, str] = cachetools.TTLCache(10_000, _FOREVER_S)
+        self.mapping = cachetools.TTLCache[str, str, float](10_000, _FOREVER_S)
 
     async def fill(self) -> None:
         """Every key in every cache; ours by its own misses, and once more for the tier."""

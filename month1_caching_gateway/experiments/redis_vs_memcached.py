@@ -65,14 +65,15 @@ class RedisBed:
     async def used_bytes(self) -> int:
         """Memory of the server's data."""
         client = redis_client.connect(self._server.url, timeout_s=20.0)
-        used = (await client.info("memory"))["used_memory"]
+        # redis-py leaves its keyword arguments untyped.
+        told = await client.info("memory")  # pyright: ignore[reportUnknownMemberType]
         await client.aclose()
-        return int(used)
+        return int(told["used_memory"])
 
     async def empty(self) -> None:
         """Forget everything."""
         client = redis_client.connect(self._server.url, timeout_s=20.0)
-        await client.flushall()
+        await client.flushall()  # pyright: ignore[reportUnknownMemberType]
         await client.aclose()
 
     def restart(self) -> None:
@@ -253,7 +254,8 @@ def judge(counted: dict[str, Counted], *, items: int, failed: int, first: int) -
         Claim(
             "A Redis that may not evict refuses what is new and keeps what is old.",
             failed > 0 and first == 1,
-            f"{failed} puts failed or were spared by the breaker, the first item stands: {first == 1}",
+            f"{failed} puts failed or were spared by the breaker; the first item stands: "
+            f"{first == 1}",
         ),
         Claim(
             "A restart takes everything from Memcached and nothing from Redis with its log.",
