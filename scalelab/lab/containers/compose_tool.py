@@ -30,7 +30,7 @@ _PLUGINS = (
     "/usr/lib/docker/cli-plugins",
     "/usr/libexec/docker/cli-plugins",
 )
-_DOWNLOAD_S, _BUILD_S = 600.0, 1200.0
+_DOWNLOAD_S, _BUILD_S = 600.0, 2000.0
 
 
 def found(providers: Providers) -> Path | None:

@@ -40,7 +40,7 @@ print(demo_token(
 ))
 """
 
-pytestmark = [pytest.mark.bed, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.bed, pytest.mark.timeout(2700)]
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ PROJECT = "scalelab-shop"
 UP_WITHIN_S = 480.0
 PATIENCE_S = 240.0
 
-pytestmark = [pytest.mark.bed, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.bed, pytest.mark.timeout(2700)]
 
 
 @dataclass(frozen=True, slots=True)
