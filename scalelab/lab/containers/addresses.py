@@ -18,16 +18,16 @@ NETWORK_PREFIX = 24
 """Every container network gets a /24 of the pool: 256 networks of 254 addresses."""
 
 
-def free_pool(taken: Iterable[IPv4Network]) -> IPv4Network:
-    """The first candidate that overlaps nothing in `taken`.
+def free_pools(taken: Iterable[IPv4Network]) -> list[IPv4Network]:
+    """The candidates that overlap nothing in `taken`, in order.
 
-    Raises Conflict if all are in use.
+    Raises Conflict if there is none.
     """
     used = list(taken)
-    for candidate in _CANDIDATES:
-        if not any(candidate.overlaps(network) for network in used):
-            return candidate
-    raise Conflict("every address pool for containers overlaps a route of this machine")
+    free = [one for one in _CANDIDATES if not any(one.overlaps(network) for network in used)]
+    if not free:
+        raise Conflict("every address pool for containers overlaps a route of this machine")
+    return free
 
 
 def routes(table: str) -> list[IPv4Network]:

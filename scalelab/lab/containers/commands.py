@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from scalelab.lab.servers.errors import ServerFailed, evidence, log_tail
-from scalelab.lab.servers.processes import kill_tree
+from scalelab.lab.servers.processes import Launch, kill_tree, wrapped
 
 T = TypeVar("T")
 _TAIL_LINES, _TAIL_CHARACTERS = 25, 4000
@@ -31,15 +31,19 @@ def run_logged(
     Raises ServerFailed with the last lines of the log if it fails or takes longer than it may.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        process = subprocess.Popen(
-            list(argv),
+    # Whoever kills this process ends the command, too: its thread waits here until the end.
+    command = wrapped(Launch(argv=tuple(argv), env=env, cwd=cwd, log=log))
+    with (
+        log.open("ab") as file,
+        subprocess.Popen(
+            command,
             env=dict(env),
             cwd=cwd,
             stdin=stdin if stdin is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=file,
-        )
+        ) as process,
+    ):
         try:
             output, _ = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired as error:

@@ -33,7 +33,8 @@ from typing import IO, Any
 import psutil
 
 from scalelab.lab.containers import leftovers
-from scalelab.lab.containers.addresses import NETWORK_PREFIX, free_pool, routes
+from scalelab.lab.containers.addresses import NETWORK_PREFIX, free_pools, routes
+from scalelab.lab.containers.reservation import Reservation, reserve_one
 from scalelab.lab.servers.base import environment
 from scalelab.lab.servers.errors import ServerFailed, ServerMissing, evidence
 from scalelab.lab.servers.processes import Launch, Spawner, await_end, family
@@ -45,7 +46,7 @@ DOCKER = Recipe(
     minimum=(20, 10),
     version=r"version (\d+(?:\.\d+)+)",
     places=("/usr/sbin/dockerd", "/usr/bin/dockerd"),
-    packages=("docker.io",),
+    packages=("docker.io", "iproute2"),
     units=("docker.service", "docker.socket", "containerd.service"),
 )
 
@@ -85,6 +86,7 @@ class Daemon:
         self._spawner: Spawner | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._held: IO[str] | None = None
+        self._reserved: Reservation | None = None
 
     @property
     def socket(self) -> str:
@@ -115,7 +117,8 @@ class Daemon:
         self.log.parent.mkdir(exist_ok=True)
         self._hold()
         leftovers.sweep(self.run, self.name)
-        self.pool = free_pool(routes(Path("/proc/net/route").read_text()))
+        self._reserved = reserve_one(free_pools(routes(Path("/proc/net/route").read_text())))
+        self.pool = self._reserved.pool
         self._write_configuration()
         self._spawner = Spawner(f"spawner of {self.name}")
         config = str(self.run / "daemon.json")
@@ -151,6 +154,9 @@ class Daemon:
         if self._spawner is not None:
             self._spawner.close()
             self._spawner = None
+        if self._reserved is not None:
+            self._reserved.release()
+            self._reserved = None
         if self._held is not None:
             leftovers.sweep(self.run, self.name)
             self._held.close()

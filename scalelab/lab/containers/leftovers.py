@@ -16,6 +16,7 @@ from typing import cast
 
 import psutil
 
+from scalelab.lab.containers.reservation import reserve
 from scalelab.lab.servers.processes import await_end
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -32,11 +33,13 @@ def sweep(run: Path, name: str) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             member.kill()
     pool = _pool_of(config)
-    if pool is not None:
-        for bridge in bridges_in(pool):
+    held = reserve(pool) if pool is not None else None
+    if held is not None:  # else the pool is another bed's by now, and so are its bridges
+        for bridge in bridges_in(held.pool):
             subprocess.run(
                 ["ip", "link", "delete", bridge], capture_output=True, timeout=10, check=False
             )
+        held.release()
     for group in control_groups(name):
         with contextlib.suppress(OSError):
             group.rmdir()

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from scalelab.errors import Conflict, CorruptData
-from scalelab.lab.containers.addresses import free_pool, routes
+from scalelab.lab.containers.addresses import free_pools, routes
 
 TABLE = """\
 Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
@@ -38,15 +38,15 @@ def test_a_line_that_is_no_route_is_refused() -> None:
         ["10.213.0.0/16", "10.214.0.0/16"],
     ],
 )
-def test_the_pool_overlaps_nothing(taken: list[str]) -> None:
-    """A smaller, an equal and a larger route all push the choice on."""
+def test_no_pool_overlaps_a_route(taken: list[str]) -> None:
+    """Not with a smaller one, an equal one, or a larger one."""
     networks = [IPv4Network(one) for one in taken]
-    pool = free_pool(networks)
-    assert pool.prefixlen == 16
-    assert not any(pool.overlaps(network) for network in networks)
+    for pool in free_pools(networks):
+        assert pool.prefixlen == 16
+        assert not any(pool.overlaps(network) for network in networks)
 
 
 def test_no_room_is_said() -> None:
     """With all of 10/8 routed there is no pool."""
     with pytest.raises(Conflict):
-        free_pool([IPv4Network("10.0.0.0/8")])
+        free_pools([IPv4Network("10.0.0.0/8")])

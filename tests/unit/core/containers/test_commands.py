@@ -1,0 +1,70 @@
+"""Long commands: what a person is told while they run and when they fail."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scalelab.lab.containers.commands import Steps, run_logged
+from scalelab.lab.servers import ServerFailed
+
+
+def shell(script: str, log: Path, *, timeout_s: float = 60.0) -> str:
+    """Run a script of the shell."""
+    return run_logged(
+        ["sh", "-c", script],
+        env=dict(os.environ),
+        cwd=log.parent,
+        log=log,
+        timeout_s=timeout_s,
+        what="The script",
+    )
+
+
+def test_both_outputs_are_kept_and_the_standard_one_is_returned(tmp_path: Path) -> None:
+    """In a log whose folder is made."""
+    log = tmp_path / "logs" / "one.log"
+    log.parent.mkdir()
+    assert shell("echo answer; echo progress >&2", log) == "answer\n"
+    assert sorted(log.read_text().split()) == ["answer", "progress"]
+
+
+def test_a_failure_quotes_the_end_of_the_log(tmp_path: Path) -> None:
+    """The words that matter stand at the end; the log's place is named."""
+    log = tmp_path / "two.log"
+    with pytest.raises(ServerFailed, match=r"exit code 7.*two\.log ends: .*no space left"):
+        shell("echo first; echo no space left >&2; exit 7", log)
+
+
+def test_a_command_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) -> None:
+    """Nothing goes on building behind a failure that was reported."""
+    child = tmp_path / "pid"
+    with pytest.raises(ServerFailed, match="took longer than 1 s"):
+        shell(f"sleep 600 & echo $! > {child}; wait", tmp_path / "three.log", timeout_s=1.0)
+    pid = int(child.read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_step_is_told_when_it_begins_and_when_it_ends() -> None:
+    """With its seconds, which are remembered."""
+    lines: list[str] = []
+    steps = Steps(lines.append)
+    assert steps.run("base image", lambda: 5) == 5
+    assert lines[0] == "base image …"
+    assert lines[-1].startswith("base image: ")
+    assert list(steps.seconds) == ["base image"]
+
+
+def test_a_step_that_fails_says_so() -> None:
+    """And its error is the caller's."""
+    lines: list[str] = []
+
+    def fail() -> None:
+        raise ServerFailed("no")
+
+    with pytest.raises(ServerFailed):
+        Steps(lines.append).run("stand-ins", fail)
+    assert lines[-1].startswith("stand-ins: failed after")
