@@ -113,7 +113,7 @@ def run(lab: Lab) -> Result:
             f"The service works on {SEATS} requests at once: {CAPACITY_PER_S:g} per second.",
             f"In time is within {DEADLINE_S:g} s.",
             "The static bound is 24 connections and 48 waiting. A caller that hangs up frees its",
-            "connection, and the service works on: so the bound does not hold what it seems to hold.",
+            "connection, and the service works on: the bound holds less than it seems to.",
             f"Overload ends after {overload_s:g} s. One request in ten is on a critical route.",
         ),
     )

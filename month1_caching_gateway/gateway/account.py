@@ -125,10 +125,10 @@ class Account:
         if head.method == "OPTIONS" and (route := self._preflight()) is not None:
             return route
         place = line.place
-        if place is None or place.table is not self.in_force.table:
+        table = self.in_force.table
+        if place is None or place.table is not table or table.hosts:
             target = self.target = parse_target(line.target)
-            table = self.in_force.table
-            route = table.resolve(head.method, target.segments)
+            route = table.resolve(head.method, target.segments, head.host if table.hosts else "")
             first = first_line(head.method, target.wire())
             place = line.place = Place(table, route, target, first)
         self._place = place
@@ -185,7 +185,7 @@ class Account:
         if asked is None:
             return None
         target = self.target = parse_target(self.head.target)
-        route = self.in_force.table.resolve(asked, target.segments)
+        route = self.in_force.table.resolve(asked, target.segments, self.head.host)
         if route.cors is None:
             return None
         self.own = own_answer(

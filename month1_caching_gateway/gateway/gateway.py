@@ -150,6 +150,7 @@ class Gateway:
         change keep their connections and breakers (S2), removed ones drain (S3). No request fails.
         """
         self._plane.in_force = self._built(rules)
+        self._plane.known_hosts.clear()
         self._open_door()
 
     def group(self, upstream: str) -> UpstreamGroup:

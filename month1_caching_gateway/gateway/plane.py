@@ -63,7 +63,8 @@ class Plane:
         raw = head.named.get(b"host")
         if raw is None or raw in self.known_hosts:
             return True
-        served = head.host in self.settings.allowed_hosts
+        host = head.host
+        served = host in self.settings.allowed_hosts or host in self.in_force.table.hosts
         if served and len(self.known_hosts) < _MAX_KNOWN_HOSTS:
             self.known_hosts.add(raw)
         return served

@@ -99,6 +99,7 @@ class RouteModel(_Strict):
     max_body_bytes: Annotated[int, Field(ge=0)] | None = None
     canary: Canary | None = None
     priority: PriorityName = "normal"
+    hosts: frozenset[str] = frozenset()
     cors: str | None = None
     cache: str | None = None
     name: str = ""

@@ -11,13 +11,14 @@ Invariants (tests cite them)
     R2  A path that no route matches is 404; one that matches, with another method, is 405 and
         `Allow` names every method that some matching route takes.
     R3  Two routes that could both win the same request are refused when the table is built.
+    R4  A route that names the request's host goes before all that name none.
 
 Matching is case-sensitive on normalised paths (see targets.py). GET implies HEAD.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -44,7 +45,8 @@ class Route:
     nothing; scope: demanded of whom they name. canary: another version of the service, for some.
     cors: which pages' scripts may ask; cache: what may be kept for others, on routes without
     authentication and without a canary only.
-    priority: who goes first where the upstream sheds load.
+    priority: who goes first where the upstream sheds load. hosts: only for requests to these
+    names, in lower case without a port; empty = to any that the gateway serves.
     """
 
     upstream: str
@@ -65,6 +67,7 @@ class Route:
     cors: Cors | None = None
     cache: CachePolicy | None = None
     priority: PriorityName = "normal"
+    hosts: frozenset[str] = frozenset()
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -78,6 +81,10 @@ class Route:
             raise InvalidInput("what is kept for everybody needs `auth: none`", field="cache")
         if self.cache is not None and self.canary is not None:
             raise InvalidInput("one version's answers would be kept for all", field="cache")
+        if self.cache is not None and self.hosts:
+            raise InvalidInput("kept answers are not told apart by host", field="cache")
+        if any(host != host.lower() or not host for host in self.hosts):
+            raise InvalidInput("hosts are names in lower case", field="hosts")
         if not self.name:
             label = self.pattern if self.template else self.pattern.rstrip("/") + "/*"
             object.__setattr__(self, "name", label)
@@ -109,7 +116,7 @@ class _Node:
 
 
 class RouteTable:
-    """A set of routes. Cost of `resolve`: O(segments), without backtracking in practice.
+    """A set of routes. Cost of `resolve`: O(segments), however many routes there are.
 
     Raises InvalidInput if two routes collide (R3).
     """
@@ -117,6 +124,7 @@ class RouteTable:
     def __init__(self, routes: Iterable[Route]) -> None:
         self._routes: list[Route] = []
         self._root = _Node()
+        self._by_host: dict[str, _Node] = {}
         for route in routes:
             self.add(route)
 
@@ -125,14 +133,23 @@ class RouteTable:
         """All of them, in the order they were given."""
         return tuple(self._routes)
 
-    def resolve(self, method: str, segments: Sequence[str]) -> Route:
+    @property
+    def hosts(self) -> Collection[str]:
+        """Every host that some route names."""
+        return self._by_host.keys()
+
+    def resolve(self, method: str, segments: Sequence[str], host: str = "") -> Route:
         """The route of a request. Raises Refused: 404 `unknown_route`, 405 `method_not_allowed`."""
+        own = self._by_host.get(host)
+        if own is not None and (named := _find(own, segments, 0, method)) is not None:
+            return named  # R4
         route = _find(self._root, segments, 0, method)
         if route is not None:
             return route
         allowed: set[str] = set()
-        for candidate in _candidates(self._root, segments, 0):
-            allowed |= candidate.methods
+        for root in (own, self._root) if own is not None else (self._root,):
+            for candidate in _candidates(root, segments, 0):
+                allowed |= candidate.methods
         if not allowed:
             raise Refused(404, "unknown_route", "there is nothing at this path")
         if "GET" in allowed:
@@ -147,20 +164,26 @@ class RouteTable:
 
     def add(self, route: Route) -> None:
         """One route more; only while the table is being built. Raises InvalidInput (R3)."""
-        node = self._root
-        for segment in _pattern_segments(route):
-            if segment.startswith("{") and segment.endswith("}"):
-                node.parameter = node.parameter or _Node()
-                node = node.parameter
-            else:
-                node = node.literal.setdefault(segment, _Node())
-        siblings = node.here if route.template is not None else node.below
-        implied = {"HEAD"} if route.takes("HEAD") else set[str]()
-        for other in siblings:
-            if any(other.takes(method) for method in route.methods | implied):
-                raise InvalidInput(f"two routes for {route.pattern!r} take the same method")
-        siblings.append(route)
+        for host in route.hosts:
+            _put(self._by_host.setdefault(host, _Node()), route)
+        if not route.hosts:
+            _put(self._root, route)
         self._routes.append(route)
+
+
+def _put(node: _Node, route: Route) -> None:
+    for segment in _pattern_segments(route):
+        if segment.startswith("{") and segment.endswith("}"):
+            node.parameter = node.parameter or _Node()
+            node = node.parameter
+        else:
+            node = node.literal.setdefault(segment, _Node())
+    siblings = node.here if route.template is not None else node.below
+    implied = {"HEAD"} if route.takes("HEAD") else set[str]()
+    for other in siblings:
+        if any(other.takes(method) for method in route.methods | implied):
+            raise InvalidInput(f"two routes for {route.pattern!r} take the same method")
+    siblings.append(route)
 
 
 def _pattern_segments(route: Route) -> list[str]:

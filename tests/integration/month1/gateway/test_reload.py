@@ -103,3 +103,21 @@ async def test_rules_that_make_no_sense_cannot_even_be_built() -> None:
         with pytest.raises(InvalidInput):
             gateway.gateway.apply(rules(upstream("app", app), to="nowhere"))
         assert (await http.ask("GET", "/")).status == 200
+
+
+async def test_a_host_that_a_reload_brings_is_served_and_refused_when_it_goes() -> None:
+    """Routes may name hosts; what no route and no setting names stays refused."""
+    async with peer() as app, running([app]) as gateway, client(gateway.port) as http:
+        same = upstream("app", app)
+        shop = Route("app", prefix="/", auth="none", hosts=frozenset({"shop.example"}))
+
+        async def status() -> int:
+            await http.send(b"GET / HTTP/1.1\r\nHost: shop.example:8080\r\n\r\n")
+            return (await http.answer()).status
+
+        assert await status() == 421
+        gateway.gateway.apply(Rules((shop,), (same,), {}))
+        assert await status() == 200
+        assert (await http.ask("GET", "/")).status == 404
+        gateway.gateway.apply(rules(same, to="app"))
+        assert await status() == 421
