@@ -137,22 +137,27 @@ async def test_a_writer_may_leave_the_value_instead_of_a_fence(bench: Bench) -> 
     assert await bench.store.read(["a", "b"]) == {key: pair[0] for key, pair in written.items()}
 
 
-async def test_concurrent_puts_end_with_the_newest(bench: Bench) -> None:
-    """Twenty processes put twenty versions of ten keys in any order; compare and store is one
-    step, so the highest that was not refused for good stands."""
+async def test_nothing_below_what_was_stored_stands_after_concurrent_puts(bench: Bench) -> None:
+    """Twenty processes put twenty versions of ten keys at once, in any order: compare and store is
+    one step, so no key ends below a version that somebody was told is stored."""
     random = Random(7)
     stores = [bench.make() for _ in range(20)]
-    puts = [(store, version) for version, store in enumerate(stores, start=1)]
-    random.shuffle(puts)
     keys = [f"key-{number}" for number in range(10)]
-    await asyncio.gather(
-        *(store.put({key: value(version) for key in keys}) for store, version in puts)
+    versions = list(range(1, 21))
+    random.shuffle(versions)
+    stored = await asyncio.gather(
+        *(
+            store.put({key: value(version) for key in keys})
+            for store, version in zip(stores, versions, strict=True)
+        )
     )
-    await asyncio.gather(*(stores[0].fence(key, 20, MINUTE_MS) for key in keys))
     found = await bench.store.read(keys)
     assert found is not None
-    assert {entry.version for entry in found.values()} == {20}
-    assert len(found) == len(keys)
+    for key in keys:
+        told = [
+            version for version, done in zip(versions, stored, strict=True) if done and key in done
+        ]
+        assert found[key].version >= max(told)
 
 
 @pytest.mark.parametrize(
