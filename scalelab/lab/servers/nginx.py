@@ -74,6 +74,6 @@ class Nginx(Server):
         paths = "".join(f"  {name}_temp_path tmp-{name};\n" for name in _TEMPORARY)
         return (
             "daemon off;\nworker_processes 2;\npid nginx.pid;\nerror_log stderr warn;\n"
-            "events { worker_connections 512; }\n"
+            "events { worker_connections 2048; }\n"
             f"http {{\n{paths}  access_log off;\n{body}\n}}\n"
         )

@@ -15,8 +15,6 @@ from scalelab.lab.servers import Nginx
 from tests.integration.month1.edge.bed import start_edge
 from tests.integration.month1.gateway.harness import Peer, Running, peer, running
 
-SHORT = ClientLimits(head_s=1, silence_s=1, idle_s=1, connections=400)
-
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
@@ -42,14 +40,15 @@ class Chain:
 async def whole_chain(
     runtime: Runtime, request: pytest.FixtureRequest, anyio_backend: object
 ) -> AsyncIterator[Chain]:
-    """Started once; tests get it through `chain`."""
+    """Started once, with the LIMITS of the module; tests get it through `chain`."""
     settings = GatewaySettings(
         sweep_s=0.05, body_window_s=1.0, trusted_proxies=frozenset({"127.0.0.1"})
     )
     name = request.module.__name__.rsplit(".", 1)[-1].removeprefix("test_").replace("_", "-")
     async with peer() as app, running([app], settings=settings) as gateway:
+        limits: ClientLimits = getattr(request.module, "LIMITS", ClientLimits())
         servers = Servers((f"127.0.0.1:{gateway.port}",), max_fails=0)
-        edge = EdgeSettings(name, ("127.0.0.1", "localhost"), servers, limits=SHORT)
+        edge = EdgeSettings(name, ("127.0.0.1", "localhost"), servers, limits=limits)
         server = await asyncio.to_thread(start_edge, runtime, edge)
         yield Chain(server, gateway, app)
         await asyncio.to_thread(runtime.stop, server.name)
