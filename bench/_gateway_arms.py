@@ -20,6 +20,7 @@ from bench._bare_proxy import BareProxy, BareUpstream
 from month1_caching_gateway.gateway import Endpoint, Gateway, GatewaySettings, Route, Upstream
 from month1_caching_gateway.gateway.process import calm_collector
 from month1_caching_gateway.ratelimit import Limiter, MemoryStore, Policy, RedisStore, Store
+from month1_caching_gateway.response_cache import CachePolicy
 from scalelab.clients.redis import connect
 from scalelab.clock import SystemClock
 from scalelab.security import SigningKey, StaticJwks, TokenIssuer, TokenVerifier, jwks
@@ -87,6 +88,7 @@ async def _gateway(arguments: argparse.Namespace) -> Served:
     if arguments.redis:
         store = RedisStore(connect(arguments.redis), deadline_s=1.0)
     full = arguments.role == "gateway-full"
+    kept = CachePolicy(default_ttl_s=3600.0)
     gateway = Gateway(
         GatewaySettings(trace_ratio=0.01),
         [
@@ -96,6 +98,7 @@ async def _gateway(arguments: argparse.Namespace) -> Served:
                 template="/api/v1/products/{id}",
                 auth="user" if full else "none",
                 rate="plenty" if full else None,
+                cache=kept if arguments.role == "gateway-cache" else None,
             ),
         ],
         [Upstream("app", (Endpoint("127.0.0.1", arguments.upstream),), max_connections=256)],
@@ -119,6 +122,7 @@ _ROLES: dict[str, Callable[[argparse.Namespace], Coroutine[object, object, Serve
     "aiohttp": _aiohttp,
     "gateway": _gateway,
     "gateway-full": _gateway,
+    "gateway-cache": _gateway,
 }
 
 
