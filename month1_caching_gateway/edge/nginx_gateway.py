@@ -6,8 +6,9 @@ Theory of operation
     request is then sent on inside nginx to that route's location, which asks the verifier
     (`auth_request`), counts (`limit_req`) and forwards.
 
-What nginx cannot say is refused here (a cost other than 1, less than one request a minute), or is a
-stated difference (differences.py), which the conformance suite holds it to.
+What nginx cannot say is refused here (API keys, a canary, a cost other than 1, …), or is a stated
+difference (differences.py), which the conformance suite holds it to. A route's cache and priority
+are left out: without them answers are the same, only later.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class NginxGateway:
 def gateway_config(settings: NginxGateway) -> str:
     """The configuration. Raises InvalidInput for rules that nginx cannot keep."""
     routes = sorted(settings.rules.routes, key=_specificity)
+    for route in routes:
+        _refuse_what_is_not_said(route)
     RouteTable(routes)  # two routes for one request are refused here as they are there
     limits = settings.limits
     buckets = {name: _bucket(name, rate) for name, rate in settings.rules.rates.items()}
@@ -202,12 +205,25 @@ def _upstreams(settings: NginxGateway) -> str:
     return "\n".join(blocks)
 
 
+def _refuse_what_is_not_said(route: Route) -> None:
+    """What would be lost without a word. Not keeping answers and no priorities only cost time."""
+    asked = {
+        "websocket": route.websocket,
+        "canary": route.canary is not None,
+        "cors": route.cors is not None,
+        "hosts": bool(route.hosts),
+    }
+    for name, wanted in asked.items():
+        if wanted:
+            raise InvalidInput(f"{route.name}: nginx is not told of {name} here", field=name)
+    if route.auth not in ("none", "user"):
+        raise InvalidInput(f"{route.name}: the verifier knows no API keys", field="auth")
+
+
 def _location(number: int, route: Route, rates: Mapping[str, Policy]) -> str:
     lines = [f"  location = /_route/r{number} {{", "    internal;"]
     if route.idempotency_key_required:
         lines.append("    if ($key_fault) { set $refusal $key_fault; return 400; }")
-    if route.auth not in ("none", "user"):
-        raise InvalidInput(f"{route.name}: the verifier knows no API keys", field="auth")
     if route.auth == "user":
         lines += [
             f"    auth_request {_verify_path(route)};",

@@ -73,12 +73,14 @@ def test_nginx_chooses_the_route_that_our_table_chooses(
         (Route("app", template="/a", rate="r", cost=2.0), {"r": Policy(5, 1.0)}),
         (Route("app", template="/a", rate="r"), {"r": Policy(5, 0.001)}),
         (Route("app", template="/a", auth="key"), {}),
+        (Route("app", template="/a", websocket=True), {}),
+        (Route("app", template="/a", hosts=frozenset({"h"})), {}),
         (Route("app", template='/a"; return 200'), {}),
         (Route("app", template="/a b"), {}),
         (Route("app", template="/a", scope="x y"), {}),
         (Route("app", template="/a", name='x" y'), {}),
     ],
-    ids=["cost", "slow-rate", "api-key", "quote", "space", "scope", "name"],
+    ids=["cost", "slow-rate", "api-key", "websocket", "hosts", "quote", "space", "scope", "name"],
 )
 def test_what_nginx_cannot_say_is_refused(route: Route, rates: dict[str, Policy]) -> None:
     """Not weakened in silence, and not written into the file as it is."""
