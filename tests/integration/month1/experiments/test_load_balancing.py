@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from month1_caching_gateway.experiments.load_balancing import EXPERIMENT, NGINX, POLICIES
 from scalelab.lab.course.experiment import Lab
 from scalelab.lab.runtime import Runtime
 
 
+@pytest.mark.nightly
 def test_picks_by_load_spare_the_slow_backend_and_checks_the_frozen_one(
     runtime: Runtime, tmp_path: Path
 ) -> None:
