@@ -104,10 +104,10 @@ def run(lab: Lab) -> Result:
         lab.note(f"{name}: {OVERLOAD:g} capacities for {overload_s:g} s, then {AFTERWARDS:g}")
         plan = plan_of(lab.random(), overload_s, afterwards_s)
         asked = asyncio.run(_measure(ARMS[name][1], ports[name], plan))
-        seen[name] = _judge(asked, overload_s, overload_s + afterwards_s)
+        seen[name] = judge(asked, overload_s, overload_s + afterwards_s)
     return Result(
         arms=tuple(_arm(name, one) for name, one in seen.items()),
-        shape=_claims(seen),
+        shape=claims(seen),
         plot=Plot(Axis("time (s)"), Axis("answers in time (per second)")),
         notes=(
             f"The service works on {SEATS} requests at once: {CAPACITY_PER_S:g} per second.",
@@ -169,7 +169,8 @@ async def _gateway(upstream: Upstream, port: int) -> AsyncGenerator[int]:
         telemetry.shutdown()
 
 
-def _judge(asked: list[Request], overload_s: float, end_s: float) -> Seen:
+def judge(asked: list[Request], overload_s: float, end_s: float) -> Seen:
+    """The shares of one arm. overload_s, end_s: when the overload and the arrivals end."""
     busy = [one for one in asked if SETTLING_S <= one.due_s < overload_s]
     critical = [one for one in busy if one.critical]
     after = [one for one in asked if one.due_s >= overload_s]
@@ -186,7 +187,8 @@ def _judge(asked: list[Request], overload_s: float, end_s: float) -> Seen:
     )
 
 
-def _claims(seen: dict[str, Seen]) -> tuple[Claim, ...]:
+def claims(seen: dict[str, Seen]) -> tuple[Claim, ...]:
+    """What is claimed of the arms, by their names in ARMS."""
     none, static, adaptive = (seen[name] for name in ARMS)
     return (
         Claim(
