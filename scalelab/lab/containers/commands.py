@@ -25,8 +25,11 @@ def run_logged(
     timeout_s: float,
     what: str,
     stdin: IO[bytes] | None = None,
+    answer: bool = False,
 ) -> str:
-    """Run to the end and return standard output; both outputs stand in `log`.
+    """Run to the end, both outputs into `log` while it runs; a log that stands still can be seen.
+
+    answer: standard output is returned, and logged at the end, instead.
 
     Raises ServerFailed with the last lines of the log if it fails or takes longer than it may.
     """
@@ -40,17 +43,18 @@ def run_logged(
             env=dict(env),
             cwd=cwd,
             stdin=stdin if stdin is not None else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if answer else file,
             stderr=file,
         ) as process,
     ):
         try:
-            output, _ = process.communicate(timeout=timeout_s)
+            said, _ = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired as error:
             raise ServerFailed(f"{what} took longer than {timeout_s:.0f} s. {_end(log)}") from error
         finally:
             if process.poll() is None:
                 kill_tree(process)
+        output: bytes = said or b""
         file.write(output)
     if process.returncode != 0:
         raise ServerFailed(f"{what} failed with exit code {process.returncode}. {_end(log)}")

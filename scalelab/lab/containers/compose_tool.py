@@ -94,6 +94,7 @@ def _build(scratch: Path, log: Path) -> Path:
         log=log,
         timeout_s=_DOWNLOAD_S,
         what="Fetching Docker Compose",
+        answer=True,
     )
     source = scratch / "source"
     shutil.copytree(cast("dict[str, str]", json.loads(answer))["Dir"], source)

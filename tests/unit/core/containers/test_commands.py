@@ -12,7 +12,7 @@ from scalelab.lab.containers.commands import Steps, run_logged
 from scalelab.lab.servers import ServerFailed
 
 
-def shell(script: str, log: Path, *, timeout_s: float = 60.0) -> str:
+def shell(script: str, log: Path, *, timeout_s: float = 60.0, answer: bool = False) -> str:
     """Run a script of the shell."""
     return run_logged(
         ["sh", "-c", script],
@@ -21,14 +21,18 @@ def shell(script: str, log: Path, *, timeout_s: float = 60.0) -> str:
         log=log,
         timeout_s=timeout_s,
         what="The script",
+        answer=answer,
     )
 
 
-def test_both_outputs_are_kept_and_the_standard_one_is_returned(tmp_path: Path) -> None:
-    """In a log whose folder is made."""
-    log = tmp_path / "logs" / "one.log"
-    log.parent.mkdir()
-    assert shell("echo answer; echo progress >&2", log) == "answer\n"
+@pytest.mark.parametrize("answer", [True, False])
+def test_both_outputs_are_kept_and_the_standard_one_is_returned_if_wanted(
+    tmp_path: Path, answer: bool
+) -> None:
+    """A program's answer is for us, its progress for a person; the log has both."""
+    log = tmp_path / "one.log"
+    said = shell("echo answer; echo progress >&2", log, answer=answer)
+    assert said == ("answer\n" if answer else "")
     assert sorted(log.read_text().split()) == ["answer", "progress"]
 
 
