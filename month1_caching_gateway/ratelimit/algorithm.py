@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
 
 from month1_caching_gateway.ratelimit import concurrency, fixed_window, gcra, sliding_window
 from month1_caching_gateway.ratelimit import token_bucket as bucket
 from month1_caching_gateway.ratelimit.concurrency import LeaseAsk
 from month1_caching_gateway.ratelimit.token_bucket import Decision, Policy, check_cost
+
+_KNOWN_ASKS = 512
 
 Q = TypeVar("Q")
 S = TypeVar("S")
@@ -63,6 +66,7 @@ def _check_ask(ask: Ask) -> None:
     check_cost(ask.cost, ask.policy)
 
 
+@lru_cache(maxsize=_KNOWN_ASKS)
 def _pack_ask(ask: Ask) -> tuple[str, ...]:
     policy = ask.policy
     return (

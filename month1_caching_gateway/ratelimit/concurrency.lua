@@ -1,16 +1,18 @@
 -- Leases, many steps in one call. Times: seconds on this server's clock.
--- KEYS[i]: sorted set of lease ids by expires_at_s. ARGV[4i-3..4i]: acquire|release, id, slots, lease_s.
+-- KEYS[i]: sorted set of lease ids by expires_at_s. ARGV: acquire|release, id, slots, lease_s, for each
+-- key.
 -- Returns, for each key: admitted (0|1) or was held (0|1), slots left, retry_after_s. The rules are
 -- those of concurrency.py.
 local time = redis.call('TIME')
 local now_s = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local answers = {}
+local width = #ARGV > 4 and 4 or 0
 
 for i, key in ipairs(KEYS) do
-  local step = ARGV[4 * i - 3]
-  local id = ARGV[4 * i - 2]
-  local slots = tonumber(ARGV[4 * i - 1])
-  local lease_s = tonumber(ARGV[4 * i])
+  local step = ARGV[width * (i - 1) + 1]
+  local id = ARGV[width * (i - 1) + 2]
+  local slots = tonumber(ARGV[width * (i - 1) + 3])
+  local lease_s = tonumber(ARGV[width * (i - 1) + 4])
 
   redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.17g', now_s))
   local yes, wait_s

@@ -1,15 +1,17 @@
 -- Fixed windows, many in one call. Times: seconds on this server's clock. Amounts: requests.
--- KEYS[i]: the window's hash {u = used, at = began_s}. ARGV[3i-2..3i]: capacity, rate_per_s, cost.
+-- KEYS[i]: the window's hash {u = used, at = began_s}. ARGV: capacity, rate_per_s, cost, for
+-- each key, or once for all.
 -- Returns, for each key: admitted (0|1), remaining, retry_after_s. The arithmetic is that of
 -- fixed_window.py.
 local time = redis.call('TIME')
 local now_s = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local answers = {}
+local step = #ARGV > 3 and 3 or 0
 
 for i, key in ipairs(KEYS) do
-  local capacity = tonumber(ARGV[3 * i - 2])
-  local rate_per_s = tonumber(ARGV[3 * i - 1])
-  local cost = tonumber(ARGV[3 * i])
+  local capacity = tonumber(ARGV[step * (i - 1) + 1])
+  local rate_per_s = tonumber(ARGV[step * (i - 1) + 2])
+  local cost = tonumber(ARGV[step * (i - 1) + 3])
   local window_s = capacity / rate_per_s
   local began_s = math.floor(now_s / window_s) * window_s
 

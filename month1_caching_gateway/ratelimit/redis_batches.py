@@ -2,10 +2,10 @@
 
 Theory of operation
     The cost of a question is the client's work per call, not the script. So `ask` only appends to
-    a list; the first one of an event-loop tick schedules a flush, and the flush sends the whole
-    list as one EVALSHA of at most `max_batch` keys (a long script would hold up every other user of
-    the server). No timer: an idle gateway adds no latency. The script reads the server's own TIME,
-    therefore clocks of gateways never matter.
+    a list; the first one of an event-loop tick begins a task, which sends the whole list as one
+    EVALSHA of at most `max_batch` keys (a long script would hold up every other user of the
+    server), with the arguments once where all are alike. No timer: an idle gateway adds no latency.
+    The script reads the server's own TIME, therefore clocks of gateways never matter.
 
 Guarantees
     Exact over all processes that share the server: the invariants of each algorithm's core. A
@@ -93,7 +93,7 @@ class RedisBatches(Generic[Q]):
         self._pending.append(_Check(key, self._algorithm.pack(question), answer))
         if not self._flush_is_due:
             self._flush_is_due = True
-            loop.call_soon(self._flush)
+            self._begin_batch()
         return answer
 
     async def aclose(self) -> None:
@@ -103,19 +103,26 @@ class RedisBatches(Generic[Q]):
         self._pending.clear()
         await asyncio.gather(*self._batches)
 
-    def _flush(self) -> None:
-        self._flush_is_due = False
-        while self._pending and len(self._batches) < self._max_batches:
-            size = min(self._max_batch, len(self._pending))
-            batch = [self._pending.popleft() for _ in range(size)]
-            task = asyncio.get_running_loop().create_task(self._send(batch))
+    def _begin_batch(self) -> None:
+        """A task's first step comes after this tick: until then checks are only collected."""
+        if len(self._batches) < self._max_batches:
+            task = asyncio.get_running_loop().create_task(self._send_pending())
             self._batches.add(task)
             task.add_done_callback(self._batch_done)
 
     def _batch_done(self, task: asyncio.Task[None]) -> None:
         self._batches.discard(task)
         if self._pending:
-            self._flush()
+            self._begin_batch()
+
+    async def _send_pending(self) -> None:
+        size = min(self._max_batch, len(self._pending))
+        batch = [self._pending.popleft() for _ in range(size)]
+        self._flush_is_due = bool(self._pending)
+        if self._flush_is_due:
+            self._begin_batch()
+        if batch:
+            await self._send(batch)
 
     async def _send(self, batch: Sequence[_Check]) -> None:
         try:
@@ -144,7 +151,10 @@ class RedisBatches(Generic[Q]):
 
     async def _run_script(self, batch: Sequence[_Check]) -> list[int | bytes]:
         keys = [self._prefix + check.key for check in batch]
-        arguments = [one for check in batch for one in check.arguments]
+        first = batch[0].arguments
+        arguments = list(first)
+        if any(check.arguments != first for check in batch):
+            arguments = [one for check in batch for one in check.arguments]
         if self._sha is None:
             self._sha = await self._client.script_load(self._script)
         try:

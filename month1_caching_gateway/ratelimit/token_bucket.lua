@@ -1,16 +1,18 @@
 -- Token buckets, many in one call. Times: seconds on this server's clock. Amounts: tokens.
--- KEYS[i]: the bucket's hash {t = tokens, at = refilled_at_s}. ARGV[3i-2..3i]: capacity, rate_per_s, cost.
+-- KEYS[i]: the bucket's hash {t = tokens, at = refilled_at_s}. ARGV: capacity, rate_per_s, cost, for
+-- each key, or once for all.
 -- Returns, for each key: admitted (0|1), remaining, retry_after_s; the numbers as text, for Redis
 -- would cut them to integers. The arithmetic is that of token_bucket.py, line by line; %.17g keeps
 -- every bit of a double, where tostring() would keep 14 digits and lose the microseconds.
 local time = redis.call('TIME')
 local now_s = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local answers = {}
+local step = #ARGV > 3 and 3 or 0
 
 for i, key in ipairs(KEYS) do
-  local capacity = tonumber(ARGV[3 * i - 2])
-  local rate_per_s = tonumber(ARGV[3 * i - 1])
-  local cost = tonumber(ARGV[3 * i])
+  local capacity = tonumber(ARGV[step * (i - 1) + 1])
+  local rate_per_s = tonumber(ARGV[step * (i - 1) + 2])
+  local cost = tonumber(ARGV[step * (i - 1) + 3])
 
   local stored = redis.call('HMGET', key, 't', 'at')
   local tokens = tonumber(stored[1] or capacity)

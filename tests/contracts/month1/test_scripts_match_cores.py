@@ -33,6 +33,9 @@ local redis = {call = function(name, ...)
   if name == 'TIME' then
     return {server.call('GET', 'now:s'), server.call('GET', 'now:us')}
   end
+  if name == 'PEXPIRE' then
+    return 1  -- expiry follows the real clock, which a busy machine lets run ahead of this one
+  end
   return server.call(name, ...)
 end}
 """
