@@ -94,12 +94,12 @@ async def test_a_service_that_dies_in_its_answer_ends_the_clients_connection(hea
             await http.ask("GET", "/")
 
 
-def dies_on_its_second_request(served: dict[int, int]) -> object:
+def dies_on_its_second_request(served: dict[asyncio.StreamReader, int]) -> object:
     """Answers the first request of each connection, and cuts it at the second without a byte."""
 
     async def answer(seen: Seen, reader: asyncio.StreamReader, w: asyncio.StreamWriter) -> bool:
-        served[id(reader)] = served.get(id(reader), 0) + 1
-        return served[id(reader)] == 1 and await echo(seen, reader, w)
+        served[reader] = served.get(reader, 0) + 1
+        return served[reader] == 1 and await echo(seen, reader, w)
 
     return answer
 
