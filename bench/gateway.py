@@ -1,4 +1,4 @@
-"""The gateway per request, beside an aiohttp proxy, nginx and no proxy; its latency at half load.
+"""The gateway beside nginx, aiohttp, FastAPI + httpx and a bare proxy; large bodies; latency.
 
 One upstream process answers 280 bytes of JSON; this process is the load, keep-alive. The number is
 CPU of the process under test, user and system with its children, per answered request: it does not
@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-import subprocess
-import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from statistics import median
+from typing import Any
 
+import psutil
 import uvloop
 
-from bench._gateway_arms import BODY
-from bench._http_load import Target, closed_loop, open_loop
+from bench._gateway_bodies import MEGABYTE, SIZE, download, stalled, upload
+from month1_caching_gateway.experiments.overhead_load import Target, closed_loop, open_loop
+from month1_caching_gateway.experiments.overhead_process import BODY, process, request_with
 from scalelab.lab.course.bench import AnyFigure, Figure, LimitFigure, Options
 from scalelab.lab.course.machine import usable_cores
 from scalelab.lab.course.ratio import Round, compare, is_void
@@ -32,8 +32,9 @@ from scalelab.lab.course.rounds import paired
 from scalelab.lab.servers import Nginx, Redis, ServerMissing
 from scalelab.lab.servers.processes import family
 
-_ROOT = Path(__file__).resolve().parents[1]
 _CONNECTIONS = 32
+_ROUND_S = 1.5
+"""Ten pairs share this bench's time; CPU per request says as much in half a round."""
 _ENOUGH_CORES = 3
 _UNIT = "CPU µs/request"
 
@@ -43,6 +44,19 @@ _NGINX = """
     listen 127.0.0.1:$PORT;
     keepalive_requests 100000000;
     location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; }
+  }
+"""
+
+
+_NGINX_STREAMING = """
+  upstream app { server 127.0.0.1:UPSTREAM; keepalive 256; }
+  server {
+    listen 127.0.0.1:$PORT;
+    client_max_body_size 0;
+    location / {
+      proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_buffering off; proxy_request_buffering off;
+    }
   }
 """
 
@@ -75,32 +89,50 @@ class _Subject:
 
 
 def run(options: Options) -> list[AnyFigure]:
-    """All figures; takes about five minutes."""
+    """All figures; takes about six minutes."""
+    options = replace(options, round_s=min(options.round_s, _ROUND_S))
     with ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
         upstream = stack.enter_context(_arm(runner, "upstream"))
         to = ("--upstream", str(upstream.target.port))
-        plain = stack.enter_context(_arm(runner, "gateway", *to))
-        full = stack.enter_context(_arm(runner, "gateway-full", *to))
-        peer = stack.enter_context(_arm(runner, "aiohttp", *to))
-        shared = stack.enter_context(_arm(runner, "gateway-full", *to, "--redis", _redis(options)))
+
+        def arm(role: str, *more: str) -> _Subject:
+            return stack.enter_context(_arm(runner, role, *to, *more))
+
+        plain, full, bare = arm("gateway"), arm("gateway-full"), arm("bare")
+        shared = arm("gateway-full", "--redis", _redis(options))
         control = compare(_rounds(options, "gateway, twice", plain, plain), options.generator)
         if is_void(control):
             options.note(f"the control is off: {control.ratio:.3f}; this machine is too busy")
+        ours = ("pass-through", plain)
         figures: list[AnyFigure] = [
-            _ratio(options, ("pass-through", plain), ("aiohttp proxy", peer), 4.0),
-            *_beside_nginx(options, runner, plain, upstream.target.port),
-            _ratio(options, ("token, limit, metrics", full), ("own pass-through", plain), 0.6),
+            _ratio(options, ours, ("aiohttp proxy, tuned", arm("aiohttp")), 4.0),
+            _ratio(options, ours, ("aiohttp proxy, as written", arm("aiohttp-simple")), 4.0),
+            _ratio(options, ours, ("FastAPI + httpx", arm("fastapi-httpx")), 20.0),
         ]
-        _rounds(options, "limits in Redis, and no proxy", shared, upstream)
+        nginx = _nginx(options, runner, "small", _NGINX, upstream.target.port)
+        if nginx is not None:
+            figures += [
+                _ratio(options, ours, ("nginx", nginx), 0.4),
+                _ratio(options, ("token, limit, metrics", full), ("nginx", nginx), 0.24),
+            ]
+        figures.append(_ratio(options, ("token, limit, metrics", full), ours, 0.6))
+        _rounds(options, "the ceiling, and no proxy", bare, upstream)
+        _rounds(options, "limits in Redis, and none", shared, plain)
         named = {
             "no proxy: the upstream alone": upstream,
+            "bare proxy: no duty kept, the ceiling": bare,
             "pass-through": plain,
             "token, limit, metrics": full,
             "the same, limits in Redis": shared,
         }
-        figures += [_shown(name, _UNIT, median(one.costs_us[1:])) for name, one in named.items()]
-        return figures + _latencies(options, plain, upstream)
+        costs = {name: median(one.costs_us[1:]) for name, one in named.items()}
+        figures += [_shown(name, _UNIT, cost) for name, cost in costs.items()]
+        share = costs["bare proxy: no duty kept, the ceiling"] / costs["pass-through"]
+        figures.append(_shown("pass-through, of the ceiling", "share", share))
+        added_us = costs["token, limit, metrics"] - costs["pass-through"]
+        figures.append(_shown("the checks, added", _UNIT, added_us, 80.0))
+        return figures + _latencies(options, plain, upstream) + _bodies(options, runner)
 
 
 def _ratio(
@@ -117,19 +149,68 @@ def _rounds(options: Options, what: str, a: _Subject, b: _Subject) -> list[Round
     return paired(a.measure, b.measure, rounds=options.rounds, round_s=options.round_s)
 
 
-def _beside_nginx(
-    options: Options, runner: asyncio.Runner, ours: _Subject, upstream_port: int
-) -> list[AnyFigure]:
+def _nginx(
+    options: Options, runner: asyncio.Runner, name: str, config: str, upstream_port: int
+) -> _Subject | None:
     """The ruler: a proxy in C that has been made faster for twenty years."""
-    nginx = Nginx(_NGINX.replace("UPSTREAM", str(upstream_port)))
+    nginx = Nginx(config.replace("UPSTREAM", str(upstream_port)), f"nginx-{name}")
     try:
         options.runtime.start(nginx)
     except ServerMissing as missing:
         options.note(f"without nginx: {missing}")
-        return []
+        return None
     (pid,) = (one.pid for one in options.runtime.status() if one.name == nginx.name)
-    ruler = _Subject(pid or 0, _target(nginx.port, "none"), runner, [], [])
-    return [_ratio(options, ("pass-through", ours), ("nginx", ruler), 0.4)]
+    return _Subject(pid or 0, _target(nginx.port, "none"), runner, [], [])
+
+
+def _bodies(options: Options, runner: asyncio.Runner) -> list[AnyFigure]:
+    """100 MB down and up beside nginx without buffering, and what a reader that stalls costs."""
+    with ExitStack() as stack:
+        service = stack.enter_context(_arm(runner, "bodies"))
+        to = ("--upstream", str(service.target.port))
+        ours = stack.enter_context(_arm(runner, "gateway-streaming", *to))
+        nginx = _nginx(options, runner, "bodies", _NGINX_STREAMING, service.target.port)
+        stalled_mb = _slow(runner, ours)  # first: later the process keeps what bodies needed
+        figures: list[AnyFigure] = [
+            _shown("memory of a reader that stalls", "MB", stalled_mb, 2.0),
+        ]
+        for what, move in (("100 MB answers", download), ("100 MB uploads", upload)):
+            if nginx is None:
+                break
+            options.note(f"in turns: {what}")
+            rounds = paired(
+                lambda _s, move=move: _cpu_of(runner, nginx, move),
+                lambda _s, move=move: _cpu_of(runner, ours, move),
+                rounds=options.rounds,
+                round_s=0.0,
+            )
+            unit = "CPU µs/MB, peer / ours"
+            ratio = compare(rounds, options.generator)
+            figures.append(
+                Figure("gateway", what, "nginx, buffering off", unit, ratio, "at_least", 0.4)
+            )
+        return figures
+
+
+def _cpu_of(
+    runner: asyncio.Runner, subject: _Subject, move: Callable[[int, int], Coroutine[Any, Any, None]]
+) -> float:
+    before_s = _cpu_s(subject.pid)
+    runner.run(move(subject.target.port, 2))
+    return (_cpu_s(subject.pid) - before_s) / (2 * SIZE / MEGABYTE) * 1e6
+
+
+def _slow(runner: asyncio.Runner, ours: _Subject) -> float:
+    """MB of resident memory that the gateway grows by for each of 20 readers that stall."""
+    readers = 20
+
+    async def grown() -> float:
+        process = psutil.Process(ours.pid)
+        before = process.memory_info().rss
+        async with stalled(ours.target.port, readers):
+            return (process.memory_info().rss - before) / readers / MEGABYTE
+
+    return runner.run(grown())
 
 
 def _redis(options: Options) -> str:
@@ -172,27 +253,12 @@ def _shown(subject: str, unit: str, value: float, limit: float | None = None) ->
 @contextmanager
 def _arm(runner: asyncio.Runner, role: str, *options: str) -> Generator[_Subject]:
     """A process of that role; it ends when its standard input is closed."""
-    argv = [sys.executable, "-m", "bench._gateway_arms", role, *options]
-    with subprocess.Popen(
-        argv, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        port, _, token = process.stdout.readline().strip().partition(" ")
-        if not port:
-            raise RuntimeError(f"the process of role {role} did not start; its words are above")
-        try:
-            yield _Subject(process.pid, _target(int(port), token), runner, [], [])
-        finally:
-            process.terminate()
+    with process(["bench._gateway_arms", role, *options]) as (pid, port, token):
+        yield _Subject(pid, _target(port, token), runner, [], [])
 
 
 def _target(port: int, token: str) -> Target:
-    request = (
-        "GET /api/v1/products/p-0001?fields=all HTTP/1.1\r\nHost: localhost\r\n"
-        "User-Agent: bench/1\r\nAccept: application/json\r\nAccept-Encoding: identity\r\n"
-        f"Authorization: Bearer {token}\r\n\r\n"
-    )
-    return Target(port, request.encode(), BODY)
+    return Target(port, request_with(token), BODY)
 
 
 def _cpu_s(pid: int) -> float:

@@ -18,8 +18,8 @@ from statistics import median
 
 import uvloop
 
-from bench._gateway_arms import BODY
-from bench._http_load import Target, closed_loop
+from month1_caching_gateway.experiments.overhead_load import Target, closed_loop
+from month1_caching_gateway.experiments.overhead_process import BODY
 from scalelab.lab.course.bench import AnyFigure, Figure, LimitFigure, Options
 from scalelab.lab.course.ratio import compare, is_void
 from scalelab.lab.course.rounds import paired

@@ -1,4 +1,4 @@
-"""Load for the gateway's bench: keep-alive HTTP/1.1 connections that check every answer.
+"""Load on a gateway: keep-alive HTTP/1.1 connections that check every answer.
 
 Two shapes. A closed loop sends the next request when the answer is there: it finds the cost per
 request. An open loop sends when a request is due, whatever became of the others: its latencies
