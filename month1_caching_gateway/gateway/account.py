@@ -34,6 +34,9 @@ from month1_caching_gateway.gateway.tracing import unkept
 from month1_caching_gateway.gateway.websocket import check_origin
 from scalelab.errors import InvariantBroken
 
+_IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))
+_RETRY = ((b"Retry-After", b"1"),)
+
 
 class Account:
     """Opened when a head was read, closed once when the request has ended in any way.
@@ -233,7 +236,7 @@ class Account:
         return own_response(
             refused.status,
             problem_body(refused, instance=path, request_id=self.request_id),
-            (*refused.headers, *(self.cors_headers or ())),
+            (*refused.headers, *_retry(refused, self.head.method), *(self.cors_headers or ())),
             keep_alive=keep_alive,
             http10=self.head.http10,
             request_id=self._wire_id,
@@ -300,6 +303,11 @@ class Account:
                 wait_s,
             )
         )
+
+
+def _retry(refused: Refused, method: str) -> tuple[Header, ...]:
+    """Retry-After for a failed service, if doing it again is doing it once. A 503 has its own."""
+    return _RETRY if refused.status in (502, 504) and method in _IDEMPOTENT else ()
 
 
 def caller_behind(plane: Plane, peer: str, head: RequestHead) -> Caller:
