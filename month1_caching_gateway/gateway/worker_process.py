@@ -14,8 +14,8 @@ from month1_caching_gateway.gateway.process_settings import ProcessSettings
 from month1_caching_gateway.gateway.route_file import Document
 from scalelab.errors import InvalidInput, Unavailable
 
-_READY_WITHIN_S = 60.0
-_ANSWER_WITHIN_S = 10.0
+_READY_WITHIN_S = 120.0
+_ANSWER_WITHIN_S = 30.0
 _MODULE = "month1_caching_gateway.gateway.worker"
 
 

@@ -9,11 +9,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.fixtures.tiers import Count
 from tests.integration.month1.gateway.harness import Seen, client, peer, plain, until
 from tests.integration.month1.gateway.load import load
 from tests.integration.month1.gateway_processes.harness import DEADLINE_S, document, processes
+
+pytestmark = pytest.mark.timeout(400)
+"""Each test starts two or three Python processes, one of them again; see DEADLINE_S."""
 
 
 async def eventually(claim: Callable[[], Awaitable[bool]]) -> None:
@@ -117,7 +121,7 @@ async def test_replacing_every_worker_drops_no_request(tmp_path: Path) -> None:
         answer = asyncio.create_task(http.ask("GET", "/slow"))
         await slow.asked.wait()
         async with load(gateway.port, "/x") as tally:
-            replacing = asyncio.create_task(gateway.admin.post("/workers/replace", timeout=60.0))
+            replacing = asyncio.create_task(gateway.admin.post("/workers/replace"))
             await tally.more(20)
             slow.go.set()
             assert (await replacing).status_code == 200
