@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from month1_caching_gateway.gateway.admission import ANONYMOUS, Admitted, Waiting, client_ip
+from month1_caching_gateway.gateway.admission import ANONYMOUS, Admitted, client_ip
 from month1_caching_gateway.gateway.canary import choose
 from month1_caching_gateway.gateway.cors import (
     OWNED,
@@ -154,13 +154,11 @@ class Account:
         origins = [value for name, value in head.headers if name == b"origin"]
         check_origin(origins, head.named[b"host"], route.websocket_origins)
 
-    async def admission(self, waiting: Waiting | None) -> Admitted:
+    async def admission(self) -> Admitted:
         """What the checks say that have to wait. Raises Refused, 503 if they take too long."""
         door = self.in_force.admission
         try:
             async with asyncio.timeout(self._plane.settings.admission_timeout_s):
-                if waiting is not None:
-                    return await door.wait(waiting)
                 return await door.check(self.routed, self.head, self.client_ip)
         except TimeoutError as error:
             late = "whether this request may pass could not be found out in time"
@@ -251,6 +249,11 @@ class Account:
         extra = (*extra, *own.extra)
         head = self.answer_head(own.head, Framing.LENGTH, extra, keep_alive=keep_alive)
         return head + body, len(body)
+
+    def release(self) -> None:
+        """Give back the slot the request holds, if it holds one. May be repeated."""
+        if self.admitted.held is not None:
+            self.admitted.held.release()
 
     def close(self, status: int, code: str) -> None:
         """Count it, log it, end its span. code: of the problem, "" for a service's own answer."""

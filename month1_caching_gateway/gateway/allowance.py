@@ -7,6 +7,7 @@ algorithms `RateLimit-Reset` is an upper estimate. A refusal carries `Retry-Afte
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,18 +40,36 @@ class Admitted:
 ADMITTED_NOBODY = Admitted("", ())
 
 
-class Waiting(Protocol):
+class Waiting:
     """A decision that the limiter's store has yet to send. answer: ends by the store's deadline."""
 
     answer: asyncio.Future[Decision]
 
     def settle(self) -> Admitted:
         """Once `answer` is done. Raises Refused."""
-        ...
+        raise NotImplementedError
 
     def leave(self) -> None:
         """Nobody waits any more: give back what may be taken."""
-        ...
+        raise NotImplementedError
+
+    def tell(
+        self,
+        admitted: Callable[[Admitted], None],
+        refused: Callable[[Refused], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """Call one of the three once the store has answered, or its deadline has passed."""
+
+        def heard(_answer: asyncio.Future[Decision]) -> None:
+            try:
+                admitted(self.settle())
+            except Refused as error:
+                refused(error)
+            except Exception as error:  # noqa: BLE001 - a bug of ours; the caller must hear of it
+                failed(error)
+
+        self.answer.add_done_callback(heard)
 
 
 class _Limiter(Protocol):
@@ -76,8 +95,8 @@ def first_hold(who: Admitted, hold: Hold, policy: LeasePolicy) -> Admitted | Wai
     return _Held(who, policy, hold, hold.answer)
 
 
-@dataclass(slots=True)
-class _Take:
+@dataclass
+class _Take(Waiting):
     who: Admitted
     limiter: _Limiter
     check: RateCheck
@@ -95,8 +114,8 @@ class _Take:
         self.answer.cancel()
 
 
-@dataclass(slots=True)
-class _Held:
+@dataclass
+class _Held(Waiting):
     who: Admitted
     policy: LeasePolicy
     hold: Hold

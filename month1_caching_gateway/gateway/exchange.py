@@ -24,7 +24,7 @@ import asyncio
 from collections.abc import Coroutine
 
 from month1_caching_gateway.gateway.account import Account
-from month1_caching_gateway.gateway.admission import Admitted, Waiting
+from month1_caching_gateway.gateway.admission import Admitted
 from month1_caching_gateway.gateway.bodies import chunks
 from month1_caching_gateway.gateway.client_side import ClientSide
 from month1_caching_gateway.gateway.heads import Framing, RequestHead, ResponseHead
@@ -106,8 +106,10 @@ class Exchange:
             return
         if isinstance(admitted, Admitted):
             self._proceed(admitted)
+        elif admitted is None:
+            self._task = self._spawn(self._admit())
         else:
-            self._task = self._spawn(self._admit(admitted))
+            admitted.tell(self._proceed, self._refuse, self._fail)
 
     def on_body(self, pieces: list[bytes], *, ended: bool) -> None:
         """The next payload of the request."""
@@ -253,23 +255,22 @@ class Exchange:
 
     # The steps.
 
-    async def _admit(self, waiting: Waiting | None) -> None:
+    async def _admit(self) -> None:
         try:
-            admitted = await self.account.admission(waiting)
+            self._proceed(await self.account.admission())
         except Refused as refused:
             self._refuse(refused)
-        else:
-            self._proceed(admitted)
 
     def _proceed(self, admitted: Admitted) -> None:
         self.account.admitted = admitted
-        head = self._head
-        if self._client.body_is_read:
-            self._open()
+        head, unread = self._head, not self._client.body_is_read
+        if self._phase is Phase.DONE:
+            self.account.release()  # the client has gone meanwhile
             return
-        if head.expects_continue:
+        if unread and head.expects_continue:
             self._client.write(_CONTINUE)
-        if head.framing is Framing.LENGTH and head.length <= self._plane.settings.replay_bytes:
+        small = head.framing is Framing.LENGTH and head.length <= self._plane.settings.replay_bytes
+        if unread and small:
             self._phase = Phase.BUFFERING
             self._client.mind_body()
         else:
