@@ -6,6 +6,7 @@ Time is a ManualClock: no test waits for a deadline, it moves the clock past it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ import pytest
 
 from month1_caching_gateway.gateway import GatewaySettings, Route
 from scalelab.clock import ManualClock
+from tests.fixtures.tiers import Count
 from tests.integration.month1.gateway.harness import Seen, client, peer, running, until
 
 MEBIBYTE = 1024 * 1024
@@ -106,6 +108,44 @@ async def test_an_idle_connection_is_closed_after_its_time() -> None:
         clock.advance(61.0)
         assert await http.closed() == b""
         assert len(app.seen) == 2
+
+
+@pytest.mark.parametrize("wire", [b"", HEAD[:10], HEAD + b"Content-Length: 9\r\n\r\nabc"])
+async def test_a_client_that_closes_its_half_has_gone(wire: bytes) -> None:
+    """Half-open connections are not kept, whatever was begun on them; no service hears of it."""
+    async with (
+        peer() as app,
+        running([app], settings=SETTINGS, clock=ManualClock()) as gateway,
+        client(gateway.port) as http,
+    ):
+        await http.send(wire)
+        http.writer.write_eof()
+        assert await http.closed() == b""
+        await until(lambda: gateway.gateway.connections == 0)
+        assert app.seen == []
+
+
+async def test_honest_clients_are_served_while_many_drip(count: Count) -> None:
+    """A thousand connections that never end their heads: others are answered, and they are cut."""
+    clock, size = ManualClock(), count(1000, share=0.1)
+    async with peer() as app, running([app], settings=SETTINGS, clock=clock) as gateway:
+        async with contextlib.AsyncExitStack() as stack:
+            attackers = [await stack.enter_async_context(client(gateway.port)) for _ in range(size)]
+            for attacker in attackers:
+                await attacker.send(HEAD)
+            await until(lambda: gateway.gateway.connections == size)
+            async with client(gateway.port) as honest:
+                for _ in range(20):
+                    assert (await honest.ask("GET", "/")).status == 200
+                clock.advance(5.0)
+                for attacker in attackers:
+                    await attacker.send(b"X")
+                assert (await honest.ask("GET", "/")).status == 200
+                clock.advance(5.5)
+                for attacker in attackers:
+                    assert (await attacker.answer()).status == 408
+                assert (await honest.ask("GET", "/")).status == 200
+        assert len(app.seen) == 22
 
 
 async def test_connections_over_the_cap_are_refused() -> None:
