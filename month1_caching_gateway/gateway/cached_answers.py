@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING
 from month1_caching_gateway.gateway.cache_fetch import Fetch, FetchSeat
 from month1_caching_gateway.gateway.heads import Framing, ResponseHead, joined
 from month1_caching_gateway.gateway.interception import OwnAnswer, Seat, Tap
+from month1_caching_gateway.gateway.known_hits import KnownHits
 from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.problems import Header, Refused
 from month1_caching_gateway.gateway.recent import Recent
 from month1_caching_gateway.response_cache import (
+    CONDITIONS,
     NOT_SENT_IN_304,
     CachePolicy,
     Entry,
@@ -79,6 +81,7 @@ class ResponseCache:
         self._alone: set[Fetch] = set()
         self._passing: Recent[Key, float] = Recent(_PASSING)
         self._counts: dict[str, int] = {}
+        self._known = KnownHits(NAME)
 
     def counts(self) -> dict[str, float]:
         """How requests were answered, by kind; and what is held."""
@@ -93,25 +96,42 @@ class ResponseCache:
         head, route, target = account.head, account.route, account.target
         if route is None or target is None:
             return None
+        policy = route.cache
+        if policy is not None:
+            known = self._known.find(head, policy, account.began_s)
+            if known is not None:
+                self._store.touch(known[0])
+                self._count("hit")
+                return known[1]
         host = head.named.get(b"host", b"").lower()
         if head.method not in _SAFE:
             return _Invalidation(self, host, target.path)
-        policy = route.cache
         if policy is None or head.method not in _SERVED:
             return None
+        return self._serve(plane, account, policy, key_of(host, target.path, None))
+
+    def _serve(
+        self, plane: Plane, account: Account, policy: CachePolicy, at: Key
+    ) -> OwnAnswer | Seat | Tap:
+        head = account.head
+        host, path, _ = at
         asked = head.by_name
         if has_credentials(asked):
             return self._bypassed()
-        query = kept_query(target.query, policy)
-        key = key_of(host, target.path, query)
+        target = account.target
+        query = kept_query(None if target is None else target.query, policy)
+        key = key_of(host, path, query)
         entry = self._store.find(key, asked)
         if (
             entry is not None
             and b"cache-control" not in asked
             and entry.freshness.use(account.began_s) is Use.FRESH
         ):
+            if CONDITIONS.isdisjoint(asked):
+                self._count("hit")
+                return self._known.remember(head, policy, key, entry, account.began_s)
             return self._hit(entry, asked, account.began_s)
-        wire = target.path.encode() + (b"" if query is None else b"?" + query)
+        wire = path.encode() + (b"" if query is None else b"?" + query)
         return self._without_fresh(plane, Ask(account, policy, key, wire, asked), entry)
 
     def _without_fresh(self, plane: Plane, ask: Ask, entry: Entry | None) -> OwnAnswer | Seat | Tap:

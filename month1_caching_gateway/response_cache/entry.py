@@ -18,7 +18,7 @@ class Entry:
     """headers: lower-case names in order, end to end ones only. named: the same, joined by comma.
 
     vary: names in a fixed order; variant: the values they had. note: of whoever sends it, the head
-    as it goes out.
+    as it goes out. kept: False from the moment the store has forgotten it.
     """
 
     status: int
@@ -29,6 +29,7 @@ class Entry:
     variant: tuple[bytes, ...]
     freshness: Freshness
     note: object = None
+    kept: bool = True
 
     @property
     def size_bytes(self) -> int:
@@ -77,6 +78,10 @@ class EntryStore:
                 return entry
         return None
 
+    def touch(self, key: Key) -> None:
+        """The answer under a key that is kept was used."""
+        self._keys.move_to_end(key)
+
     def put(self, key: Key, entry: Entry) -> None:
         """Keep an answer in the place of the one it was chosen like."""
         if entry.size_bytes > self._max_bytes:
@@ -91,6 +96,10 @@ class EntryStore:
             for one in variants.entries
             if one.vary == entry.vary and one.variant != entry.variant
         ][: self._max_variants - 1]
+        for one in variants.entries:
+            one.kept = False
+        for one in (entry, *kept):
+            one.kept = True
         self.bytes += entry.size_bytes + sum(one.size_bytes for one in kept)
         self.bytes -= sum(one.size_bytes for one in variants.entries)
         variants.entries = [entry, *kept]
@@ -118,6 +127,8 @@ class EntryStore:
         self.evicted += 1
 
     def _forget(self, key: Key, variants: _Variants) -> None:
+        for one in variants.entries:
+            one.kept = False
         self.bytes -= sum(one.size_bytes for one in variants.entries)
         keys = self._targets[key[:2]]
         keys.discard(key)

@@ -310,6 +310,28 @@ async def test_an_unsafe_request_forgets_its_target(method: str) -> None:
         assert len(app.seen) == 6
 
 
+async def test_a_remembered_hit_ends_with_the_change_the_second_and_the_freshness() -> None:
+    """Three times the same bytes: new after a PUT, older by the second, asked anew when stale."""
+    service, clock = Service(), ManualClock()
+    async with (
+        peer(service) as app,
+        running(app, clock=clock) as gateway,
+        client(gateway.port) as http,
+    ):
+        first = [(await http.ask("GET", "/p")).body for _ in range(3)]
+        await http.ask("PUT", "/p", b"")
+        changed = [(await http.ask("GET", "/p")).body for _ in range(3)]
+        clock.advance(2.5)
+        aged = [(await http.ask("GET", "/p")).headers["age"] for _ in range(2)]
+        clock.advance(60)
+        stale = [(await http.ask("GET", "/p")).body for _ in range(2)]
+        assert first == [b"answer 1"] * 3
+        assert changed == [b"answer 3"] * 3
+        assert aged == ["2", "2"]
+        assert stale == [b"answer 4"] * 2
+        assert len(app.seen) == 4
+
+
 async def test_a_refused_change_forgets_nothing() -> None:
     """A stranger's 4xx must not empty the cache."""
     service = Service()
