@@ -61,6 +61,7 @@ async def test_a_wrong_file_changes_nothing_and_is_counted(tmp_path: Path) -> No
     assert (refused, registry.get_sample_value("gateway_config_file_right")) == (2.0, 0.0)
     path.write_text(text("/b"))
     await file.reload(applied)
+    assert file.in_force.rules.routes[0].pattern == "/b"
     assert (applied.paths, registry.get_sample_value("gateway_config_file_right")) == (["/b"], 1.0)
 
 
