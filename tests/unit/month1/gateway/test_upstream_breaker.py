@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from month1_caching_gateway.gateway.upstream_breaker import Permit, UpstreamBreaker
@@ -11,7 +11,7 @@ from scalelab.errors import BreakerOpen
 from scalelab.resilience import BreakerPolicy
 from scalelab.resilience.circuit_breaker import Breaker, Outcome, answer, ask
 
-POLICY = BreakerPolicy(failure_ratio=0.5, min_calls=4, window_s=1.0, open_s=0.5, probes=2)
+POLICY = BreakerPolicy(failure_ratio=0.5, min_calls=2, window_s=1.0, open_s=0.5, probes=2)
 OUTCOMES = {True: Outcome.SUCCESS, False: Outcome.FAILURE, None: Outcome.NEUTRAL}
 
 calls = st.tuples(st.just("call"), st.integers(1, 6))
@@ -19,6 +19,7 @@ ends = st.tuples(st.just("end"), st.sampled_from([True, True, True, False, False
 waits = st.tuples(st.just("wait"), st.sampled_from([0.01, 0.05, 0.11, 0.4, 1.2]))
 
 
+@example([("call", 5), ("end", True), ("end", True), ("end", True), ("end", False), ("end", False)])
 @given(st.lists(st.one_of(calls, ends, ends, ends, waits), max_size=80))
 def test_it_admits_and_refuses_exactly_as_the_machine_does(steps: list[tuple[str, object]]) -> None:
     """Any mixture of calls under way, late answers and pauses."""
