@@ -5,19 +5,38 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.fixtures.tiers import Count
-from tests.integration.month1.gateway.harness import Seen, client, peer, plain, until
+from tests.integration.month1.gateway.harness import Peer, Seen, client, peer, plain, until
 from tests.integration.month1.gateway.load import load
-from tests.integration.month1.gateway_processes.harness import DEADLINE_S, document, processes
+from tests.integration.month1.gateway_processes.harness import (
+    DEADLINE_S,
+    Processes,
+    document,
+    processes,
+)
 
 pytestmark = pytest.mark.timeout(400)
 """Each test starts two or three Python processes, one of them again; see DEADLINE_S."""
+
+
+@pytest.fixture(scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Processes]:
+    """Two workers, for the tests that leave two behind. Each writes routes of its own first."""
+    nowhere = Peer(port=9)
+    async with processes(tmp_path_factory.mktemp("gateway"), document(nowhere)) as running:
+        yield running
+
+
+async def serve(gateway: Processes, text: str) -> None:
+    """Put routes in force, at every worker."""
+    gateway.write(text)
+    assert (await gateway.admin.post("/reload")).status_code == 200
 
 
 async def eventually(claim: Callable[[], Awaitable[bool]]) -> None:
@@ -44,9 +63,10 @@ class Slow:
         return True
 
 
-async def test_reloads_right_and_wrong_drop_no_request(tmp_path: Path, count: Count) -> None:
+async def test_reloads_right_and_wrong_drop_no_request(gateway: Processes, count: Count) -> None:
     """By file, by SIGHUP and by POST; a wrong file is told with its line and changes nothing."""
-    async with peer() as app, processes(tmp_path, document(app)) as gateway:
+    async with peer() as app:
+        await serve(gateway, document(app))
         async with load(gateway.port, "/x") as tally:
             for number in range(count(200, share=0.04)):
                 right = document(app) + f"# {number}\n"
@@ -66,9 +86,10 @@ async def test_reloads_right_and_wrong_drop_no_request(tmp_path: Path, count: Co
         assert await gateway.sample('gateway_config_file_right{worker="supervisor"}') == 0.0
 
 
-async def test_a_changed_file_reaches_every_worker_by_itself(tmp_path: Path) -> None:
+async def test_a_changed_file_reaches_every_worker_by_itself(gateway: Processes) -> None:
     """W3: nobody asked for it; the new path is served and the old one is not."""
-    async with peer() as app, processes(tmp_path, document(app)) as gateway:
+    async with peer() as app:
+        await serve(gateway, document(app))
         before = (await gateway.admin.get("/routes")).json()["revision"]
         gateway.write(document(app, path="/new"))
 
@@ -82,10 +103,13 @@ async def test_a_changed_file_reaches_every_worker_by_itself(tmp_path: Path) -> 
             assert (await http.ask("GET", "/old")).status == 404
 
 
-async def test_a_killed_worker_takes_only_its_own_connections(tmp_path: Path) -> None:
+async def test_a_killed_worker_takes_only_its_own_connections(gateway: Processes) -> None:
     """W1 and W2, under load; every worker is in one scrape, labelled."""
-    async with peer() as app, processes(tmp_path, document(app)) as gateway:
+    restarts = 'gateway_worker_restarts_total{worker="supervisor"}'
+    async with peer() as app:
+        await serve(gateway, document(app))
         victim, other = await gateway.workers()
+        restarted = await gateway.sample(restarts) or 0.0
         async with load(gateway.port, "/x", clients=6, per_connection=10) as tally:
             await tally.more(50)
             os.kill(victim["pid"], signal.SIGKILL)
@@ -106,17 +130,14 @@ async def test_a_killed_worker_takes_only_its_own_connections(tmp_path: Path) ->
         for worker in ("0", "1"):
             series = 'gateway_requests_total{method="GET",route="/*",status="200",worker="%s"}'
             assert await gateway.sample(series % worker)
-        assert await gateway.sample('gateway_worker_restarts_total{worker="supervisor"}') == 1.0
+        assert await gateway.sample(restarts) == restarted + 1
 
 
-async def test_replacing_every_worker_drops_no_request(tmp_path: Path) -> None:
+async def test_replacing_every_worker_drops_no_request(gateway: Processes) -> None:
     """W4: new processes, and a slow answer that began on an old one is finished."""
     slow = Slow()
-    async with (
-        peer(slow) as app,
-        processes(tmp_path, document(app)) as gateway,
-        client(gateway.port) as http,
-    ):
+    async with peer(slow) as app, client(gateway.port) as http:
+        await serve(gateway, document(app))
         before = {worker["pid"] for worker in await gateway.workers()}
         answer = asyncio.create_task(http.ask("GET", "/slow"))
         await slow.asked.wait()
@@ -136,29 +157,29 @@ async def test_a_drain_finishes_a_slow_answer(tmp_path: Path) -> None:
     slow = Slow()
     async with (
         peer(slow) as app,
-        processes(tmp_path, document(app), workers=1) as gateway,
-        client(gateway.port) as http,
+        processes(tmp_path, document(app), workers=1) as alone,
+        client(alone.port) as http,
     ):
         answer = asyncio.create_task(http.ask("GET", "/slow"))
         await slow.asked.wait()
-        gateway.process.terminate()
+        alone.process.terminate()
 
         async def closed() -> bool:
-            return (await gateway.admin.get("/health/ready")).status_code == 503
+            return (await alone.admin.get("/health/ready")).status_code == 503
 
         await eventually(closed)
         slow.go.set()
         assert (await answer).body == b"done"
         async with asyncio.timeout(DEADLINE_S):
-            assert await gateway.process.wait() == 0
+            assert await alone.process.wait() == 0
 
 
 async def test_a_killed_supervisor_leaves_no_worker(tmp_path: Path) -> None:
     """W5."""
-    async with peer() as app, processes(tmp_path, document(app)) as gateway:
-        pids = [worker["pid"] for worker in await gateway.workers()]
-        gateway.process.kill()
-        await gateway.process.wait()
+    async with peer() as app, processes(tmp_path, document(app)) as alone:
+        pids = [worker["pid"] for worker in await alone.workers()]
+        alone.process.kill()
+        await alone.process.wait()
 
         async def gone() -> bool:
             return not any(_lives(pid) for pid in pids)
