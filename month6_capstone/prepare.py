@@ -17,11 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from month6_capstone.processes import PROCESSES, ProcessSettings, settings_of
+from month6_capstone.processes import PROCESSES, settings_of
 from month6_capstone.seeding import SeedSettings, seed_accounts, seed_catalog, seed_stock
 from month6_capstone.topology import SHARD_NAMES, all_topics
 from scalelab.clients.kafka import ensure_topics
 from scalelab.errors import InvalidInput
+from scalelab.web.process import ServiceSettings
 
 _OWNERS = ("identity", "catalog", "payments", "inventory", "orders")
 
@@ -69,7 +70,7 @@ STEPS = {
 
 def _migrate(name: str) -> None:
     module = importlib.import_module(PROCESSES[name].module)
-    migrate = cast(Callable[[ProcessSettings], None], module.migrate)
+    migrate = cast(Callable[[ServiceSettings], None], module.migrate)
     migrate(settings_of(name))
 
 

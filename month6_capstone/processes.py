@@ -13,7 +13,7 @@ import asyncio
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 from fastapi import FastAPI
 
@@ -21,19 +21,7 @@ from month6_capstone.topology import SERVICES
 from scalelab.errors import InvalidInput
 from scalelab.telemetry import Telemetry, TelemetrySettings, build_telemetry
 from scalelab.web import install_stop_signals, serve
-
-
-class ProcessSettings(Protocol):
-    """What every process's settings have in common."""
-
-    @property
-    def host(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def trace_export(self) -> str: ...
-    @property
-    def log_level(self) -> str: ...
+from scalelab.web.process import ServiceSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +43,24 @@ PROCESSES = {
 }
 
 
-def settings_of(name: str) -> ProcessSettings:
+def settings_of(name: str) -> ServiceSettings:
     """The settings of a process, read from its environment variables.
 
     Raises pydantic's ValidationError naming every variable that is missing or wrong.
     """
     process = PROCESSES[name]
     module = importlib.import_module(process.module)
-    return cast(Callable[[], ProcessSettings], getattr(module, process.settings))()
+    return cast(Callable[[], ServiceSettings], getattr(module, process.settings))()
 
 
-def app_of(name: str, settings: ProcessSettings, telemetry: Telemetry) -> FastAPI:
+def app_of(name: str, settings: ServiceSettings, telemetry: Telemetry) -> FastAPI:
     """The ASGI application of a process; its background tasks live in its lifespan."""
     module = importlib.import_module(PROCESSES[name].module)
-    create = cast(Callable[[ProcessSettings, Telemetry], FastAPI], module.create)
+    create = cast(Callable[[ServiceSettings, Telemetry], FastAPI], module.create)
     return create(settings, telemetry)
 
 
-def telemetry_of(name: str, settings: ProcessSettings) -> Telemetry:
+def telemetry_of(name: str, settings: ServiceSettings) -> Telemetry:
     """The process's own registry, tracer and log."""
     return build_telemetry(
         TelemetrySettings(
