@@ -10,6 +10,8 @@ Deadlines
     unit of work off (`timeout_s`) by shutting the socket down, for the case that the server does
     not answer at all. It sends no cancel request on purpose: cancelling a COMMIT that waits for
     its replica makes it visible without the replica, and a retry would then acknowledge it.
+    A client that is frozen cuts nothing off: the server ends a session whose transaction is idle
+    for `transaction_timeout_s`, so that its locks do not outlive the deadline it would have kept.
 
 Guarantees
     G1  Opening never fails because the server is away; the first use says Unavailable.
@@ -243,7 +245,8 @@ def _connect_arguments(settings: PostgresSettings, name: str) -> dict[str, Any]:
         # libpq counts whole seconds and reads 1 as 2.
         "connect_timeout": max(1, round(settings.connect_timeout_s)),
         "application_name": name,
-        "options": f"-c statement_timeout={round(settings.statement_timeout_s * 1000)}",
+        "options": f"-c statement_timeout={round(settings.statement_timeout_s * 1000)} -c "
+        f"idle_in_transaction_session_timeout={round(settings.transaction_timeout_s * 1000)}",
     }
 
 

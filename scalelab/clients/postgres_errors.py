@@ -62,7 +62,8 @@ _BROKEN_RULES = {
     "23502": "not_null_violation",
     "23P01": "exclusion_violation",
 }
-_GOING_AWAY = frozenset({"57P01", "57P02", "57P03", "57P05"})
+# 25P03: the server ended the session because its transaction was idle for too long.
+_GOING_AWAY = frozenset({"25P03", "57P01", "57P02", "57P03", "57P05"})
 _STATEMENT_TIMEOUT = "57014"
 _READ_ONLY = "25006"
 _TOO_MANY_CONNECTIONS = "53300"

@@ -117,6 +117,25 @@ async def test_the_servers_own_time_out_is_a_deadline_too(database_dsn: str) -> 
         await database.ping()
 
 
+async def test_a_client_that_stands_still_holds_no_lock_beyond_its_deadline(
+    database: Database, database_dsn: str
+) -> None:
+    """A frozen process cuts nothing off by itself, so the server ends its idle transaction."""
+    settings = PostgresSettings(database_dsn, transaction_timeout_s=0.3)
+    async with Database(settings, name="frozen") as frozen:
+
+        async def stand_still() -> None:
+            async with frozen.transaction(timeout_s=60.0) as conn:
+                await conn.execute("INSERT INTO note VALUES ('x', 1)")
+                # Waits for the row above; with no end to the idle transaction, for ever.
+                await run(database, "INSERT INTO note VALUES ('x', 2)", timeout_s=30.0)
+                await conn.execute("SELECT 1")
+
+        with pytest.raises(Unavailable):
+            await stand_still()
+    assert await keys(database) == ["x"]
+
+
 SLOW_COMMIT = """
 CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN PERFORM pg_sleep(60); RETURN NULL; END $$;
