@@ -216,3 +216,24 @@ def upward_violations(root: Path) -> list[str]:
         for used in imports(module)
         if used.module.startswith("month")
     ]
+
+
+def long_lived_async_fixtures(root: Path) -> list[str]:
+    """Async fixtures of the scope `session` or `package` in the tests."""
+    return [
+        f"{path.relative_to(root)}:{node.lineno}: {node.name}"
+        for path in sorted((root / "tests").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.AsyncFunctionDef) and _outlives_a_module(node)
+    ]
+
+
+def _outlives_a_module(fixture: ast.AsyncFunctionDef) -> bool:
+    return any(
+        isinstance(word, ast.keyword)
+        and word.arg == "scope"
+        and isinstance(word.value, ast.Constant)
+        and word.value.value in {"session", "package"}
+        for mark in fixture.decorator_list
+        for word in ast.walk(mark)
+    )

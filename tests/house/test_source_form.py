@@ -46,6 +46,20 @@ def test_name_gate_bites(tmp_path: Path, name: str) -> None:
     assert len(source_rules.name_violations(tmp_path)) == 1
 
 
+def test_no_async_fixture_outlives_a_module(root: Path) -> None:
+    """One of the session's would keep one event loop for all tests, and the first to be cut off
+    inside it would take all others along."""
+    assert source_rules.long_lived_async_fixtures(root) == []
+
+
+def test_fixture_gate_bites(tmp_path: Path) -> None:
+    """A planted one is found."""
+    (tmp_path / "tests").mkdir()
+    text = "import pytest\n\n@pytest.fixture(scope='session')\nasync def loop(): ...\n"
+    (tmp_path / "tests" / "conftest.py").write_text(text, encoding="utf-8")
+    assert len(source_rules.long_lived_async_fixtures(tmp_path)) == 1
+
+
 # Imports modules given as arguments; exits 1 and names the first that does more than define.
 # Only what a module of ours does by itself counts: what a library does at import is not ours to
 # change, so the frame that calls into the library must be ours and at module level.

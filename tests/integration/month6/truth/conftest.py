@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +17,14 @@ from tests.integration.month6.truth.small_shop import DATABASES, Snapshot, build
 
 
 @pytest.fixture(scope="session")
-async def shop_at_rest(
-    postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory
-) -> Snapshot:
+def shop_at_rest(postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     dsns = {
         name: postgres_server.ensure_database("truth_" + name.replace("-", "_"), "tester")
         for name in DATABASES
     }
-    return await build(dsns, tmp_path_factory.mktemp("shop"))
+    # On a loop of its own: an async fixture would keep one loop alive for all tests of the session,
+    # and one test that is cut off inside it would take the others along.
+    return asyncio.run(build(dsns, tmp_path_factory.mktemp("shop")))
 
 
 class Stores:
