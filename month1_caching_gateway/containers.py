@@ -8,10 +8,10 @@ The native stack needs none of this: its servers make their own secrets (scalela
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 from month1_caching_gateway.topology import PORTS, ROUTES_FILE, Addresses, routes_text
+from scalelab.security.kept_secrets import secret_once, write_whole
 
 DATABASE_HOST, DATABASE_PORT = "postgres", 5432
 _ROLES = ("postgres", "replicator", "catalog")
@@ -33,29 +33,11 @@ def container_addresses(folder: Path) -> Addresses:
 def make(folder: Path) -> None:
     """Write what is missing. Single passwords may be read by the folder's group, because the
     database's container runs as another user of that group; the password file is ours alone."""
-    passwords = {role: _once(folder / f"pg-{role}") for role in _ROLES}
+    passwords = {role: secret_once(folder / f"pg-{role}", mode=0o640) for role in _ROLES}
     lines = [f"{DATABASE_HOST}:{DATABASE_PORT}:*:{role}:{passwords[role]}" for role in _ROLES]
-    _write(folder / "pgpass", "\n".join(lines) + "\n", mode=0o600)
+    write_whole(folder / "pgpass", "\n".join(lines) + "\n", mode=0o600)
     routes = routes_text(ROUTES_FILE.read_text(encoding="utf-8"), container_addresses(folder))
-    _write(folder / "routes.yaml", routes, mode=0o600)
-
-
-def _once(path: Path) -> str:
-    """The secret in `path` (192 random bits, URL-safe), made if it is not there yet."""
-    if not path.exists():
-        _write(path, secrets.token_urlsafe(24), mode=0o640)
-    return path.read_text(encoding="ascii")
-
-
-def _write(path: Path, text: str, *, mode: int) -> None:
-    aside = path.with_name(f".{path.name}.new")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        os.fchmod(descriptor, mode)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    write_whole(folder / "routes.yaml", routes, mode=0o600)
 
 
 if __name__ == "__main__":

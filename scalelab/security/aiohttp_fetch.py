@@ -14,7 +14,7 @@ import aiohttp
 from scalelab.errors import Unauthenticated, Unavailable
 
 BODY_LIMIT = 64 * 1024
-_TIMEOUT = aiohttp.ClientTimeout(total=3.0, connect=1.0)
+_TIMEOUT = aiohttp.ClientTimeout(total=3.0)
 
 
 async def fetch(url: str) -> bytes:

@@ -3,9 +3,10 @@
 Theory of operation
     A token's `kid` is only ever looked up in the configured set; no key travels in a token. An
     unknown kid may mean a rotation, so it asks the issuer again, but at most once per
-    `min_interval_s`: a thousand invented kids cost one fetch. A set older than `max_age_s` is
-    read again, so that a withdrawn key goes away; if the issuer is not there, the set in hand
-    serves until `max_stale_s`. `generation` grows whenever the set of keys changes.
+    `min_interval_s` (once a second while there are no keys at all): a thousand invented kids cost
+    one fetch. A set older than `max_age_s` is read again, so that a withdrawn key goes away; if
+    the issuer is not there, the set in hand serves until `max_stale_s`. `generation` grows
+    whenever the set of keys changes.
 
 Keys of another type, curve, algorithm or use are not loaded at all.
 Source: RFC 7517; RFC 8725 section 3.1 (the algorithm is bound to the key).
@@ -32,6 +33,8 @@ Fetch = Callable[[str], Awaitable[bytes]]
 """Takes a URL, returns the body of its 200 answer; any ScalelabError otherwise."""
 
 Keys = dict[str, EllipticCurvePublicKey]
+
+_FIRST_KEYS_PAUSE_S = 1.0
 
 
 class JwksSource(Protocol):
@@ -101,13 +104,18 @@ class HttpJwks:
             return float("inf")
         return self._clock.monotonic_s() - self._loaded_at_s
 
+    def _pause_s(self) -> float:
+        # A service that has no keys at all can let nobody in: it asks again sooner.
+        return (
+            self._min_interval_s if self._keys else min(_FIRST_KEYS_PAUSE_S, self._min_interval_s)
+        )
+
     async def _refresh(self) -> None:
         asked_at_s = self._clock.monotonic_s()
         async with self._lock:
             tried_at_s = self._tried_at_s
             if tried_at_s is not None and (
-                tried_at_s >= asked_at_s
-                or self._clock.monotonic_s() - tried_at_s < self._min_interval_s
+                tried_at_s >= asked_at_s or self._clock.monotonic_s() - tried_at_s < self._pause_s()
             ):
                 return
             self._tried_at_s = self._clock.monotonic_s()

@@ -83,6 +83,22 @@ async def test_silent_issuer_costs_one_deadline_per_interval() -> None:
     assert issuer.fetches == 1
 
 
+async def test_a_service_without_any_key_asks_again_after_a_second() -> None:
+    """An issuer that starts a little later than its readers does not cost them ten seconds."""
+    issuer, clock = Issuer(key := SigningKey.generate()), ManualClock()
+    there, issuer.body = issuer.body, b""
+    source = make(issuer, clock)
+    with pytest.raises(Unavailable):
+        await source.key(key.kid)
+    issuer.body = there
+    clock.advance(0.9)
+    with pytest.raises(Unavailable):
+        await source.key(key.kid)
+    clock.advance(0.1)
+    assert await source.key(key.kid) is not None
+    assert issuer.fetches == 2
+
+
 async def test_cancelled_caller_does_not_block_the_next() -> None:
     """A request that is given up in the middle of the fetch leaves the source usable."""
     issuer, clock = Issuer(key := SigningKey.generate()), ManualClock()
