@@ -33,6 +33,7 @@ from scalelab.lab.servers.postgres_config import (
 from scalelab.lab.servers.processes import Launch, StopSteps
 from scalelab.lab.servers.providers import Program
 
+_ONE_REPLICA_AT_A_TIME = 0x5CA1E1AC
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
@@ -218,6 +219,8 @@ class Postgres(Server):
         """Have the replication role and a physical slot; repeatable."""
         who = sql.Identifier(REPLICATION_ROLE)
         with self._connect() as connection:
+            # Replicas that start side by side would both find no role. It ends with the session.
+            connection.execute("SELECT pg_advisory_lock(%s)", (_ONE_REPLICA_AT_A_TIME,))
             if not _exists(connection, "SELECT FROM pg_roles WHERE rolname = %s", REPLICATION_ROLE):
                 statement = sql.SQL("CREATE ROLE {} LOGIN REPLICATION PASSWORD {}")
                 word = sql.Literal(self.password(REPLICATION_ROLE))
