@@ -1,4 +1,4 @@
-"""The month's commands: `./lab month1 token`, `./lab month1 routes`, `./lab month1 seed`."""
+"""The month's commands: `./lab month1 token`, `routes`, `seed`, `purge`."""
 
 from __future__ import annotations
 
@@ -80,6 +80,50 @@ def seed(
 
     new = asyncio.run(fill(read_database_dsn(_running(context).folder), products, 1))
     say(f"{new} products are new.")
+
+
+@month1.command()
+def purge(
+    context: typer.Context,
+    target: Annotated[str, typer.Argument(help="A path with its query, as a reader asks for it.")],
+    prefix: Annotated[bool, typer.Option("--prefix", help="Everything that begins so.")] = False,
+) -> None:
+    """Have both edges of the running stack forget an answer, or all that begin alike.
+
+    Examples:  ./lab month1 purge '/api/v2/products?limit=3'   ·   ./lab month1 purge /api/ --prefix
+    """
+    import httpx
+
+    from month1_caching_gateway.stack import PURGE_TOKEN
+
+    paths = _running(context)
+    token = (paths.folder / "secrets" / PURGE_TOKEN).read_text(encoding="ascii")
+    try:
+        answer = httpx.post(
+            f"http://127.0.0.1:{_port(paths, 'purge')}/purge",
+            json={"target": target, "prefix": prefix},
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=30.0,
+        )
+    except httpx.HTTPError as error:
+        raise CommandFailed(f"The purge service did not answer: {error}.") from error
+    told = answer.json()
+    if answer.status_code != 200:
+        why = "; ".join(one["message"] for one in told.get("errors", [])) or told["detail"]
+        raise CommandFailed(f"The purge service refused: {why}")
+    for edge, removed in told["removed"].items():
+        say(f"{edge}: {removed} answers forgotten.")
+
+
+def _port(paths: StackPaths, process: str) -> int:
+    """Where a process of the running stack listens. Raises CommandFailed if it is not there."""
+    from scalelab.lab.supervisor.state import read
+
+    state = read(paths.state)
+    for one in state.processes if state else ():
+        if one.name == process and one.port:
+            return one.port
+    raise CommandFailed(f"This stack has no {process}: see ./lab status.", Exit.USAGE)
 
 
 def _running(context: typer.Context) -> StackPaths:

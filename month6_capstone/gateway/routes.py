@@ -6,11 +6,19 @@ their metrics are reachable on loopback only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 _BROWSE = {"auth": "none", "rate": "anonymous"}
 _SHOP = {"auth": "user", "scope": "shop", "rate": "customer"}
+
+_PAGES = "pages"
+_CORS: dict[str, list[str]] = {
+    "headers": ["authorization", "content-type", "idempotency-key", "x-consistency-token"],
+    "expose": ["etag", "location", "retry-after", "x-consistency-token", "x-request-id"],
+}
+"""Beside what every page may send and read. No cookies are used here, so no credentials either."""
 
 _SIZES: dict[str, dict[str, int]] = {
     "orders": {"max_connections": 24, "max_waiting": 48},
@@ -25,9 +33,15 @@ their own and cannot crowd out orders.
 
 
 def document(
-    *, identity_url: str, catalog_url: str, orders_url: str, rates: dict[str, dict[str, float]]
+    *,
+    identity_url: str,
+    catalog_url: str,
+    orders_url: str,
+    rates: dict[str, dict[str, float]],
+    origins: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Routes, upstreams and rate policies. rates: `anonymous`, `customer` and `sign_in` policies.
+    origins: whose pages' scripts may use the shop (`https://shop.example`); nobody's by default.
 
     Time-outs: a read answers in 5 s or not at all; an order gets 10 s because its commit may wait
     5 s for a replica that has just died; a stream of statuses stays open for up to an hour.
@@ -63,8 +77,10 @@ def document(
         "orders": orders_url,
         "status": orders_url,
     }
+    shared = {"cors": _PAGES} if origins else {}
     return {
-        "routes": routes,
+        "routes": [{**route, **shared} for route in routes],
+        **({"cors": {_PAGES: {"origins": sorted(origins), **_CORS}}} if origins else {}),
         "upstreams": {
             name: {"endpoints": [_endpoint(url)], **_SIZES.get(name, {})}
             for name, url in upstreams.items()

@@ -26,7 +26,8 @@ class GatewayProcessSettings(BaseSettings):
     anonymous, customer, sign_in: bucket capacity (requests) and refill (requests per second) per
     key: the address for strangers and sign-in, the customer's id for customers. Shoppers of a demo
     share one address, so the strangers' allowance is wide; tighten it in front of a real public.
-    allowed_hosts: names accepted in Host, separated by commas; empty accepts any.
+    allowed_hosts: names accepted in Host, separated by commas; empty accepts any. cors_origins:
+    whose pages' scripts may use the shop, separated by commas; empty means nobody's.
     """
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True)
@@ -49,6 +50,7 @@ class GatewayProcessSettings(BaseSettings):
     sign_in_capacity: float = 200.0
     sign_in_per_s: float = 50.0
     allowed_hosts: str = "127.0.0.1,localhost,[::1]"
+    cors_origins: str = ""
     trace_export: str = "none"
     log_level: str = "info"
 
@@ -76,6 +78,7 @@ async def run_gateway(
             catalog_url=settings.catalog_url,
             orders_url=settings.orders_url,
             rates=_rates(settings),
+            origins=[one.strip() for one in settings.cors_origins.split(",") if one.strip()],
         )
     )
     redis = connect(settings.redis_url, client_name="gateway")

@@ -119,6 +119,16 @@ def test_two_edges_keep_their_own_answers_and_one_purge_reaches_both(stack: Stac
         until(purged, "both edges ask the origin again")
 
 
+def test_the_catalogue_may_be_read_by_any_page_and_written_by_none(client: httpx.Client) -> None:
+    """CORS: public answers name no origin; a preflight for a write is refused."""
+    page = {"Origin": "https://shop.example"}
+    read = client.get("/api/v2/products?limit=3", headers=page)
+    assert read.headers["access-control-allow-origin"] == "*"
+    asked = {**page, "Access-Control-Request-Method": "PUT"}
+    written = client.options("/api/v1/products/p-0001", headers=asked)
+    assert "PUT" not in written.headers.get("access-control-allow-methods", "")
+
+
 def test_a_write_needs_the_keeper_and_is_seen_at_once(stack: Stack, client: httpx.Client) -> None:
     """Nobody, a shopper, the keeper: 401, 403, 201; the next read shows it."""
     path = f"/api/v1/products/z-{uuid4().hex[:8]}"
