@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 
 from month1_caching_gateway.topology import PORTS, ROUTES_FILE, Addresses, routes_text
-from scalelab.security.kept_secrets import secret_once, write_whole
+from scalelab.security.kept_secrets import database_passwords, write_whole
 
-DATABASE_HOST, DATABASE_PORT = "postgres", 5432
+DATABASE_HOST = "postgres"
 _ROLES = ("postgres", "replicator", "catalog")
 
 
@@ -31,11 +31,8 @@ def container_addresses(folder: Path) -> Addresses:
 
 
 def make(folder: Path) -> None:
-    """Write what is missing. Single passwords may be read by the folder's group, because the
-    database's container runs as another user of that group; the password file is ours alone."""
-    passwords = {role: secret_once(folder / f"pg-{role}", mode=0o640) for role in _ROLES}
-    lines = [f"{DATABASE_HOST}:{DATABASE_PORT}:*:{role}:{passwords[role]}" for role in _ROLES]
-    write_whole(folder / "pgpass", "\n".join(lines) + "\n", mode=0o600)
+    """Write what is missing: passwords, and the gateway's routes with the containers' names."""
+    database_passwords(folder, hosts=[DATABASE_HOST], roles=_ROLES)
     routes = routes_text(ROUTES_FILE.read_text(encoding="utf-8"), container_addresses(folder))
     write_whole(folder / "routes.yaml", routes, mode=0o600)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from month6_capstone.identity import register_client, write_clients
 from month6_capstone.topology import CLIENTS, DATABASES
-from scalelab.security.kept_secrets import secret_once, write_whole
+from scalelab.security.kept_secrets import database_passwords, secret_once
 
 _DATABASE_ROLES = ("postgres", "replicator", "orders", *DATABASES)
 
@@ -33,14 +33,5 @@ def make_credentials(folder: Path) -> None:
 
 
 def make_database_passwords(folder: Path, hosts: Sequence[str]) -> None:
-    """A password per database role, and the password file that the services' drivers read.
-
-    The single files are readable by the folder's group, because the database containers run as
-    another user of that group; the password file is the services' alone.
-    """
-    passwords = {role: secret_once(folder / f"pg-{role}", mode=0o640) for role in _DATABASE_ROLES}
-    lines = [
-        f"{host}:5432:*:{role}:{passwords[role]}" for host in hosts for role in _DATABASE_ROLES
-    ]
-    passfile = folder / "pgpass"
-    write_whole(passfile, "\n".join(lines) + "\n", mode=0o600)
+    """A password per database role, and the password file that the services' drivers read."""
+    database_passwords(folder, hosts=hosts, roles=_DATABASE_ROLES)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -16,6 +17,17 @@ def secret_once(path: Path, *, mode: int = 0o600) -> str:
     if not path.exists():
         write_whole(path, secrets.token_urlsafe(24), mode=mode)
     return path.read_text(encoding="ascii")
+
+
+def database_passwords(folder: Path, *, hosts: Sequence[str], roles: Sequence[str]) -> None:
+    """A password per role in `folder/pg-ROLE`, and the password file `folder/pgpass` for `hosts`.
+
+    The single files may be read by the folder's group, because the database's container runs as
+    another user of that group; the password file is its owner's alone.
+    """
+    words = {role: secret_once(folder / f"pg-{role}", mode=0o640) for role in roles}
+    lines = [f"{host}:5432:*:{role}:{words[role]}" for host in hosts for role in roles]
+    write_whole(folder / "pgpass", "\n".join(lines) + "\n", mode=0o600)
 
 
 def write_whole(path: Path, text: str, *, mode: int) -> None:
