@@ -21,7 +21,6 @@ Invariants (tests cite them)
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import re
 from collections.abc import Sequence
@@ -86,5 +85,5 @@ def covers(position: ReplayPosition, server: str, token: ConsistencyToken) -> bo
 
 
 def _signature(payload: str, key: bytes) -> str:
-    digest = hmac.new(key, payload.encode(), hashlib.sha256).digest()[:_SIGNATURE_BYTES]
+    digest = hmac.digest(key, payload.encode(), "sha256")[:_SIGNATURE_BYTES]
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")

@@ -26,11 +26,12 @@ from scalelab.errors import ScalelabError
 
 # Without the privilege to see the receiver's row its timeline is null; the control file's is then
 # taken, which may lag behind a switch. A timeline that is too old only sends reads to the primary.
-_POLL_SQL = """
+_STANDING_SQL = """
 SELECT pg_is_in_recovery(),
        (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::bigint,
        coalesce((SELECT received_tli FROM pg_stat_wal_receiver),
-                (SELECT timeline_id FROM pg_control_checkpoint()))
+                (SELECT timeline_id FROM pg_control_checkpoint())),
+       extract(epoch FROM pg_postmaster_start_time())::float8
 """
 _HAS_REPLAYED_SQL = (
     "SELECT pg_is_in_recovery() AND pg_last_wal_replay_lsn() - '0/0'::pg_lsn >= %s::numeric"
@@ -38,9 +39,15 @@ _HAS_REPLAYED_SQL = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Standing:
+    """What a replica said of itself. asked_at_s: monotonic, before asking.
+
+    started_s: when its postmaster began, which tells one server behind a name from the next.
+    """
+
     position: ReplayPosition
-    at_s: float
+    asked_at_s: float
+    started_s: float
 
 
 class ReplayPositions:
@@ -63,7 +70,7 @@ class ReplayPositions:
         self._interval_s = interval_s
         self._deadline_s = deadline_s
         self._max_age_s = max_age_s
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, Standing] = {}
         self._timelines: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -82,10 +89,15 @@ class ReplayPositions:
 
     def position(self, replica: str) -> ReplayPosition | None:
         """Where the replica stood when last asked; None if it does not answer as a replica."""
+        seen = self.standing(replica)
+        return None if seen is None else seen.position
+
+    def standing(self, replica: str) -> Standing | None:
+        """The same with the instant of asking and the server that answered."""
         seen = self._seen.get(replica)
-        if seen is None or self._clock.monotonic_s() - seen.at_s > self._max_age_s:
+        if seen is None or self._clock.monotonic_s() - seen.asked_at_s > self._max_age_s:
             return None
-        return seen.position
+        return seen
 
     async def _follow(self, name: str, dsn: str) -> None:
         settings = PostgresSettings(dsn, connect_timeout_s=max(1.0, self._deadline_s))
@@ -102,24 +114,30 @@ class ReplayPositions:
         while True:
             asked_at_s = self._clock.monotonic_s()
             with cut_off_after(conn, self._deadline_s):
-                cursor = await conn.execute(_POLL_SQL)
-                row = await cursor.fetchone()
-            self._note(name, row, asked_at_s)
+                standing = await ask(conn, asked_at_s)
+            self._note(name, standing)
             await asyncio.sleep(self._interval_s)
 
-    def _note(
-        self, name: str, row: tuple[bool, int | None, int | None] | None, asked_at_s: float
-    ) -> None:
-        in_recovery, lsn, timeline = row or (False, None, None)
-        if not in_recovery or lsn is None or timeline is None:
+    def _note(self, name: str, standing: Standing | None) -> None:
+        if standing is None:
             self._seen.pop(name, None)
             return
+        timeline = standing.position.timeline
         known = self._timelines.get(name)
         self._timelines[name] = timeline
         if known is not None and known != timeline:
             self._seen.pop(name, None)
             return
-        self._seen[name] = _Seen(ReplayPosition(timeline, lsn), asked_at_s)
+        self._seen[name] = standing
+
+
+async def ask(conn: AsyncConnection, asked_at_s: float) -> Standing | None:
+    """What the server behind `conn` says of itself now; None if it is no replica."""
+    cursor = await conn.execute(_STANDING_SQL)
+    in_recovery, lsn, timeline, started_s = await cursor.fetchone() or (False, None, None, 0.0)
+    if not in_recovery or lsn is None or timeline is None:
+        return None
+    return Standing(ReplayPosition(timeline, lsn), asked_at_s, started_s)
 
 
 async def has_replayed(conn: AsyncConnection, lsn: int) -> bool:

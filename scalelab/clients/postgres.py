@@ -54,6 +54,10 @@ class PostgresSettings:
     pool_max: connections, the sum over processes must stay under the server's max_connections.
     acquire_timeout_s: wait for a free connection. statement_timeout_s: enforced by the server.
     transaction_timeout_s: default client-side deadline of a whole block. pool_waiting: callers.
+    is_read_only: the server refuses writes on every connection of this pool, without a BEGIN.
+    through_pooler: a pooler in transaction mode stands between. It gives each transaction to
+    another session, so nothing may be kept in one: no prepared statements, no session settings.
+    Time-outs and read-only then belong to the role (`ALTER ROLE … SET`) or to each transaction.
     """
 
     dsn: str
@@ -64,6 +68,8 @@ class PostgresSettings:
     statement_timeout_s: float = 5.0
     transaction_timeout_s: float = 15.0
     pool_waiting: int = 512
+    is_read_only: bool = False
+    through_pooler: bool = False
 
 
 @dataclass(slots=True)
@@ -239,14 +245,21 @@ class _Work:
 
 
 def _connect_arguments(settings: PostgresSettings, name: str) -> dict[str, Any]:
-    return {
+    arguments: dict[str, Any] = {
         "autocommit": True,
-        "prepare_threshold": 1,
+        "prepare_threshold": None if settings.through_pooler else 1,
         # libpq counts whole seconds and reads 1 as 2.
         "connect_timeout": max(1, round(settings.connect_timeout_s)),
         "application_name": name,
+    }
+    if settings.through_pooler:
+        return arguments
+    read_only = " -c default_transaction_read_only=on" if settings.is_read_only else ""
+    return {
+        **arguments,
         "options": f"-c statement_timeout={round(settings.statement_timeout_s * 1000)} -c "
-        f"idle_in_transaction_session_timeout={round(settings.transaction_timeout_s * 1000)}",
+        f"idle_in_transaction_session_timeout={round(settings.transaction_timeout_s * 1000)}"
+        f"{read_only}",
     }
 
 

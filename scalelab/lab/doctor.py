@@ -31,6 +31,7 @@ _CLOSES = {
     "nginx": "the edge; the gateway then answers clients itself",
     "memcached": "the second back end of the cache, and its comparison with Redis",
     "prometheus": "live metrics and alerts of a stack",
+    "pgbouncer": "reads through a pooler, and what breaks behind one",
 }
 
 

@@ -12,7 +12,9 @@ from scalelab.lab.servers.errors import ServerFailed, ServerMissing
 from scalelab.lab.servers.kafka import Kafka
 from scalelab.lab.servers.memcached import Memcached
 from scalelab.lab.servers.nginx import Nginx
+from scalelab.lab.servers.pgbouncer import PgBouncer
 from scalelab.lab.servers.postgres import Postgres
+from scalelab.lab.servers.postgres_cluster import PostgresCluster
 from scalelab.lab.servers.prometheus import Prometheus
 from scalelab.lab.servers.providers import Capability, ProviderOptions, Providers
 from scalelab.lab.servers.redis import Redis
@@ -24,8 +26,10 @@ __all__ = [
     "Kafka",
     "Memcached",
     "Nginx",
+    "PgBouncer",
     "Place",
     "Postgres",
+    "PostgresCluster",
     "Prometheus",
     "ProviderOptions",
     "Providers",

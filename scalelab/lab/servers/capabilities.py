@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scalelab.lab.servers import memcached, nginx, postgres_config, prometheus, redis
+from scalelab.lab.servers import memcached, nginx, pgbouncer, postgres_config, prometheus, redis
 from scalelab.lab.servers.java import JAVA, kafka_capability
 from scalelab.lab.servers.providers import Capability, Providers
 
@@ -16,6 +16,7 @@ def capabilities(providers: Providers) -> list[Capability]:
         nginx.RECIPE,
         memcached.RECIPE,
         prometheus.RECIPE,
+        pgbouncer.RECIPE,
     )
     rows = [providers.capability(recipe) for recipe in recipes]
     return [*rows[:3], kafka_capability(providers), *rows[3:]]

@@ -80,6 +80,21 @@ def primary_conninfo(port: int, passfile: Path, application_name: str) -> str:
     return " ".join(f"{key}='{_escaped(value)}'" for key, value in parts.items())
 
 
+def archive_settings(folder: Path) -> dict[str, str]:
+    """Have a server hand each full segment to `folder`, which its account can write.
+
+    Copied aside, synced, then renamed: a crash leaves no half segment under a whole one's name. A
+    segment that is there already is accepted if it is the same (the server was killed between the
+    copy and its note of it), else refused, which the server reports and repeats.
+    """
+    there, aside = f'"{folder}/%f"', f'"{folder}/.%f"'
+    command = (
+        f'if [ -e {there} ]; then cmp -s "%p" {there}; '
+        f'else cp "%p" {aside} && sync {aside} && mv {aside} {there}; fi'
+    )
+    return {"archive_mode": "on", "archive_command": command}
+
+
 def socket_folder(folder: Path) -> str:
     """The server's own folder for its Unix socket; "" (no socket) where the path is too long."""
     return str(folder) if len(str(folder)) <= _LONGEST_SOCKET_FOLDER else ""
