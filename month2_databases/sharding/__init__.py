@@ -12,6 +12,14 @@ from month2_databases.sharding.events import (
 )
 from month2_databases.sharding.gather import Gathered, Partial, gather
 from month2_databases.sharding.hash_placement import HashPlacement, map_of_claims
+from month2_databases.sharding.map_document import (
+    from_document,
+    read_slots,
+    show_slots,
+    to_document,
+)
+from month2_databases.sharding.map_store import MAP_DDL, MapChange, MapStore
+from month2_databases.sharding.map_watch import MapListener, MapWatch
 from month2_databases.sharding.merge import Aggregates, Fold, Merge, Ordered, concatenated, top
 from month2_databases.sharding.placement import Placement
 from month2_databases.sharding.queries import ShardedDatabase
@@ -28,14 +36,36 @@ from month2_databases.sharding.shard_map import (
     parse_shards,
 )
 from month2_databases.sharding.shard_pool import FastSettings, ShardPool
+from month2_databases.sharding.slot_entry import EntryPolicy
+from month2_databases.sharding.slot_guard import (
+    GUARD_DDL,
+    SlotFenced,
+    StaleShardMap,
+    admit,
+    fence_slots,
+    give_up_slots,
+    guard_table,
+    open_slots,
+    owned_slots,
+    owned_twice,
+    refusal_of,
+)
+from month2_databases.sharding.slot_states import SlotMove, SlotState, StoredMap
 
 __all__ = [
+    "GUARD_DDL",
+    "MAP_DDL",
     "Aggregates",
     "Directory",
+    "EntryPolicy",
     "FastSettings",
     "Fold",
     "Gathered",
     "HashPlacement",
+    "MapChange",
+    "MapListener",
+    "MapStore",
+    "MapWatch",
     "Merge",
     "Ordered",
     "Partial",
@@ -56,12 +86,29 @@ __all__ = [
     "ShardRouter",
     "ShardSettings",
     "ShardedDatabase",
+    "SlotFenced",
+    "SlotMove",
+    "SlotState",
+    "StaleShardMap",
+    "StoredMap",
     "WriteEnded",
     "WriteSession",
+    "admit",
     "concatenated",
     "even",
+    "fence_slots",
+    "from_document",
     "gather",
+    "give_up_slots",
+    "guard_table",
     "map_of_claims",
+    "open_slots",
+    "owned_slots",
+    "owned_twice",
     "parse_shards",
+    "read_slots",
+    "refusal_of",
+    "show_slots",
+    "to_document",
     "top",
 ]

@@ -8,6 +8,8 @@ Guarantees
     G1  A read that brings the token of a write sees that write, or fails. It is never stale.
     G2  A token that is forged, malformed, of another shard or timeline means "read the primary".
     G3  Writes go to the primary of the key's shard and nowhere else.
+    G4  With `maps`, a write is admitted by the shard itself under the version of the map that sent
+        it there; refused as stale, it goes where the newest map says, a bounded number of times.
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from opentelemetry.trace import Tracer
 
 from month2_databases.replication import verify
 from month2_databases.sharding.events import Reason, RouterEvent, RouterHook
+from month2_databases.sharding.map_watch import MapWatch
 from month2_databases.sharding.sessions import ReadSession, WriteSession
 from month2_databases.sharding.shard import PoolSizes, Shard
 from month2_databases.sharding.shard_map import ShardMap, ShardSettings, even
+from month2_databases.sharding.slot_entry import EntryPolicy, SlotEntry
 from scalelab.clients.postgres import Database
 from scalelab.clock import Clock
-from scalelab.errors import InvalidInput
+from scalelab.errors import InvalidInput, Unavailable
 from scalelab.hashing import slot_for_key
 from scalelab.ids import slot_of
 
@@ -36,6 +40,8 @@ class ShardRouter:
 
     token_keys: secrets of 16 bytes or more; the first signs, all verify. shard_map: slots split
     evenly in the order of `shards` by default. Entering does not fail when servers are away.
+    maps: the stored map, watched, in place of a fixed one; every shard then needs `GUARD_DDL` and
+    its slots opened. Enter it before the router. entry: how long a write waits for its slot.
     """
 
     def __init__(
@@ -47,18 +53,25 @@ class ShardRouter:
         tracer: Tracer | None = None,
         pools: PoolSizes | None = None,
         shard_map: ShardMap | None = None,
+        maps: MapWatch | None = None,
+        entry: EntryPolicy | None = None,
         hooks: Sequence[RouterHook] = (),
     ) -> None:
         if not token_keys or any(len(key) < 16 for key in token_keys):
             raise InvalidInput("token keys have at least 16 bytes", field="token_keys")
+        if maps is not None and shard_map is not None:
+            raise InvalidInput("a map is fixed or watched, not both", field="maps")
         self._map = shard_map or even([shard.name for shard in shards])
+        self._maps = maps
+        self._entry = entry or EntryPolicy()
         self._keys = tuple(token_keys)
+        self._clock = clock
         self._hooks = tuple(hooks)
         self._shards = {
             shard.name: Shard(shard, pools=pools or PoolSizes(), clock=clock, tracer=tracer)
             for shard in shards
         }
-        unknown = set(self._map.shards) - self._shards.keys()
+        unknown = set(self.shard_map.shards) - self._shards.keys()
         if unknown:
             raise InvalidInput(f"the shard map names {sorted(unknown)}", field="shard_map")
         self._stack = AsyncExitStack()
@@ -75,8 +88,9 @@ class ShardRouter:
 
     @property
     def shard_map(self) -> ShardMap:
-        """The map in use."""
-        return self._map
+        """The map in use. One with a shard that this router was not told of is used as it is:
+        only that shard's keys are Unavailable, code `shard_unknown`."""
+        return self._map if self._maps is None else self._maps.current.shard_map
 
     @property
     def primaries(self) -> Mapping[str, Database]:
@@ -89,19 +103,19 @@ class ShardRouter:
 
     def shard_of_user(self, user_id: str) -> str:
         """The shard that has everything of this user."""
-        return self._map.shard_of(slot_for_key(user_id))
+        return self.shard_map.shard_of(slot_for_key(user_id))
 
     def shard_of_order(self, order_id: UUID) -> str:
         """The shard that has this order; InvalidInput if the id was not made for routing."""
-        return self._map.shard_of(slot_of(order_id))
+        return self.shard_map.shard_of(slot_of(order_id))
 
     def session_for(self, order_id: UUID) -> WriteSession:
         """A transaction where this order lives: `async with session as conn`, then `.token`."""
-        return self._write(self.shard_of_order(order_id))
+        return self._write(slot_of(order_id))
 
     def session_for_user(self, user_id: str) -> WriteSession:
         """A transaction where this user lives: `async with session as conn`, then `.token`."""
-        return self._write(self.shard_of_user(user_id))
+        return self._write(slot_for_key(user_id))
 
     def read_session(
         self,
@@ -125,8 +139,30 @@ class ShardRouter:
             on_primary = Reason.TOKEN_REFUSED if token else Reason.ASKED_FOR
         return ReadSession(self._shards[name], wanted, on_primary=on_primary, tell=self._tell)
 
-    def _write(self, shard: str) -> WriteSession:
-        return WriteSession(self._shards[shard], self._keys[0], self._tell)
+    def _write(self, slot: int) -> WriteSession:
+        shard = self._shard_at(self.shard_map, slot)
+        entry = None if self._maps is None else self._entry_of(slot, self._maps)
+        return WriteSession(shard, self._keys[0], self._tell, entry=entry)
+
+    def _entry_of(self, slot: int, maps: MapWatch) -> SlotEntry[Shard]:
+        return SlotEntry(
+            slot,
+            maps,
+            policy=self._entry,
+            clock=self._clock,
+            shard_of=lambda stored: self._shard_at(stored.shard_map, slot),
+        )
+
+    def _shard_at(self, shard_map: ShardMap, slot: int) -> Shard:
+        name = shard_map.shard_of(slot)
+        shard = self._shards.get(name)
+        if shard is None:
+            raise Unavailable(
+                f"map {shard_map.version} puts slot {slot} on {name}, which this process was not "
+                f"told how to reach",
+                code="shard_unknown",
+            )
+        return shard
 
     def _tell(self, event: RouterEvent) -> None:
         for hook in self._hooks:

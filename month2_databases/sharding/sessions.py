@@ -15,6 +15,8 @@ from psycopg import AsyncConnection
 
 from month2_databases.replication import ConsistencyToken, sign
 from month2_databases.sharding.events import ReadRouted, Reason, Role, WriteEnded
+from month2_databases.sharding.slot_entry import SlotEntry
+from month2_databases.sharding.slot_guard import SlotFenced, StaleShardMap, admit, refusal_of
 from scalelab.clients.postgres import CommitPosition
 from scalelab.errors import ScalelabError, Unavailable
 
@@ -60,19 +62,32 @@ class WriteSession:
     every read that brings it back.
     """
 
-    def __init__(self, shard: Shard, key: bytes, tell: Callable[[WriteEnded], None]) -> None:
+    def __init__(
+        self,
+        shard: Shard,
+        key: bytes,
+        tell: Callable[[WriteEnded], None],
+        *,
+        entry: SlotEntry[Shard] | None = None,
+    ) -> None:
         self._key = key
         self._tell = tell
+        self._entry = entry
+        self.role = Role.PRIMARY
+        self.token: str | None = None
+        self._go_to(shard)
+
+    def _go_to(self, shard: Shard) -> None:
         self._position = CommitPosition()
         self._work = _OnPrimary(shard, shard.primary.transaction(position=self._position))
         self.shard = shard.name
         self.server_name = shard.name
-        self.role = Role.PRIMARY
-        self.token: str | None = None
 
     async def __aenter__(self) -> AsyncConnection:
         try:
-            return await self._work.__aenter__()
+            if self._entry is None:
+                return await self._work.__aenter__()
+            return await self._enter_where_the_slot_is(self._entry)
         except ScalelabError as error:
             self._tell(WriteEnded(self.shard, error.stable_code))
             raise
@@ -85,7 +100,7 @@ class WriteSession:
     ) -> None:
         result = "internal"
         try:
-            await self._work.__aexit__(kind, raised, trace)
+            await self._leave(kind, raised, trace)
             result = "ok" if raised is None else "rolled_back"
         except ScalelabError as error:
             result = error.stable_code
@@ -95,6 +110,43 @@ class WriteSession:
         if self._position.lsn is not None and self._position.timeline is not None:
             at = ConsistencyToken(self.shard, self._position.timeline, self._position.lsn)
             self.token = sign(at, self._key)
+
+    async def _leave(
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """COMMIT or ROLLBACK; a refusal by the shard's guard gets its own name."""
+        try:
+            await self._work.__aexit__(kind, raised, trace)
+        except ScalelabError as error:
+            refusal = refusal_of(error)
+            if refusal is None:
+                raise
+            raise refusal from error.__cause__
+
+    async def _enter_where_the_slot_is(self, entry: SlotEntry[Shard]) -> AsyncConnection:
+        """BEGIN on the shard that admits the slot; with a newer map where the first one does not.
+
+        The block has not begun, so trying elsewhere repeats nothing.
+        """
+        while True:
+            shard, version = entry.place()
+            self._go_to(shard)
+            conn = await self._work.__aenter__()
+            try:
+                await admit(conn, entry.slot, map_version=version)
+                return conn
+            except BaseException as error:  # noqa: BLE001 - raised again, or understood
+                try:
+                    await self._leave(type(error), error, error.__traceback__)
+                except StaleShardMap as refusal:
+                    await entry.learn(refusal, version)
+                except SlotFenced as refusal:
+                    await entry.wait(refusal)
+                else:
+                    raise
 
 
 class ReadSession:
