@@ -26,7 +26,7 @@ from scalelab.lab.containers.daemon import DOCKER, Daemon, why_not
 from scalelab.lab.containers.host_settings import HostSettings, read_host_settings
 from scalelab.lab.containers.project import Project
 from scalelab.lab.servers.errors import ServerFailed
-from scalelab.lab.servers.java import kafka_jars
+from scalelab.lab.servers.java import KAFKA, jars_of
 from scalelab.lab.servers.providers import ProviderOptions, Providers
 
 _STANDINS = Path(__file__).with_name("standins")
@@ -138,7 +138,7 @@ class ContainerBed:
             shutil.copyfile(_SOURCES / module, copy)
         shutil.copyfile(self._providers.options.lock, context / "servers.lock")
         (context / "jars").mkdir()
-        for jar in kafka_jars(self._providers):
+        for jar in jars_of(KAFKA, self._providers):
             shutil.copy2(jar, context / "jars" / jar.name)
 
     def _have_base(self) -> None:

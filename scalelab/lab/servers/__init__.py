@@ -7,6 +7,7 @@ synchronous: these calls wait for processes.
 from scalelab.lab.servers.account import stand_in
 from scalelab.lab.servers.base import Place, Server
 from scalelab.lab.servers.capabilities import capabilities
+from scalelab.lab.servers.cassandra import DATA_CENTRE, CassandraRing
 from scalelab.lab.servers.chromium import Chromium
 from scalelab.lab.servers.errors import ServerFailed, ServerMissing
 from scalelab.lab.servers.kafka import Kafka
@@ -21,7 +22,9 @@ from scalelab.lab.servers.redis import Redis
 from scalelab.lab.servers.service import Service, ServiceSpec
 
 __all__ = [
+    "DATA_CENTRE",
     "Capability",
+    "CassandraRing",
     "Chromium",
     "Kafka",
     "Memcached",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from scalelab.lab.servers import memcached, nginx, pgbouncer, postgres_config, prometheus, redis
-from scalelab.lab.servers.java import JAVA, kafka_capability
+from scalelab.lab.servers.cassandra import cassandra_capability
+from scalelab.lab.servers.java import JAVA, KAFKA, jars_capability
 from scalelab.lab.servers.providers import Capability, Providers
 
 
@@ -19,4 +20,5 @@ def capabilities(providers: Providers) -> list[Capability]:
         pgbouncer.RECIPE,
     )
     rows = [providers.capability(recipe) for recipe in recipes]
-    return [*rows[:3], kafka_capability(providers), *rows[3:]]
+    jars = [jars_capability(KAFKA, providers), cassandra_capability(providers)]
+    return [*rows[:3], *jars, *rows[3:]]

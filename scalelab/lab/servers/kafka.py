@@ -21,7 +21,7 @@ from scalelab.lab.servers import wheels
 from scalelab.lab.servers.account import hand_over
 from scalelab.lab.servers.base import Place, Server
 from scalelab.lab.servers.errors import NotReady
-from scalelab.lab.servers.java import KAFKA_VERSION, java, kafka_jars
+from scalelab.lab.servers.java import KAFKA, KAFKA_VERSION, jars_of, java
 from scalelab.lab.servers.kafka_protocol import living_brokers
 from scalelab.lab.servers.processes import Launch, StopSteps
 
@@ -94,7 +94,7 @@ class Kafka(Server):
 
     def prepare(self) -> Launch:
         program = str(java(self.place.providers).path)
-        jars = kafka_jars(self.place.providers)
+        jars = jars_of(KAFKA, self.place.providers)
         self.version = KAFKA_VERSION
         command = [program, *_FLAGS, "-cp", ":".join(str(jar) for jar in jars)]
         data = self.folder / "data"

@@ -117,25 +117,25 @@ class Providers:
 
     def __init__(self, options: ProviderOptions) -> None:
         self.options = options
-        self._found: dict[str, Program] = {}
+        self._found: dict[Recipe, Program] = {}
         self._lock = threading.RLock()
 
     def find(self, recipe: Recipe) -> Program | None:
         """The program as it is here now, or None. Installs nothing."""
-        known = self._found.get(recipe.program)  # not behind the lock: someone may be installing
+        known = self._found.get(recipe)  # not behind the lock: someone may be installing
         if known is not None:
             return known
         with self._lock:
-            known = self._found.get(recipe.program)
+            known = self._found.get(recipe)
             if known is None:
                 known = self._look(recipe)
                 if known is not None:
-                    self._found[recipe.program] = known
+                    self._found[recipe] = known
             return known
 
     def obtain(self, recipe: Recipe) -> Program:
         """The program, installed if need be. Raises ServerMissing: which, why, what to do."""
-        found = self._found.get(recipe.program)
+        found = self._found.get(recipe)
         if found is not None:
             return found
         with self._lock:
