@@ -32,6 +32,8 @@ _CLOSES = {
     "nginx": "the edge; the gateway then answers clients itself",
     "memcached": "the second back end of the cache, and its comparison with Redis",
     "prometheus": "live metrics and alerts of a stack",
+    "etcd": "failover by Patroni: its tests and experiments",
+    "patroni": "failover by Patroni: its tests and experiments",
     "pgbouncer": "reads through a pooler, and what breaks behind one",
 }
 

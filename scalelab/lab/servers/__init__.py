@@ -10,9 +10,13 @@ from scalelab.lab.servers.capabilities import capabilities
 from scalelab.lab.servers.cassandra import DATA_CENTRE, CassandraRing
 from scalelab.lab.servers.chromium import Chromium
 from scalelab.lab.servers.errors import ServerFailed, ServerMissing
+from scalelab.lab.servers.etcd import Etcd
 from scalelab.lab.servers.kafka import Kafka
 from scalelab.lab.servers.memcached import Memcached
 from scalelab.lab.servers.nginx import Nginx
+from scalelab.lab.servers.patroni import PatroniNode
+from scalelab.lab.servers.patroni_cluster import PatroniCluster
+from scalelab.lab.servers.patroni_config import PatroniSettings
 from scalelab.lab.servers.pgbouncer import PgBouncer
 from scalelab.lab.servers.postgres import Postgres
 from scalelab.lab.servers.postgres_cluster import PostgresCluster
@@ -26,9 +30,13 @@ __all__ = [
     "Capability",
     "CassandraRing",
     "Chromium",
+    "Etcd",
     "Kafka",
     "Memcached",
     "Nginx",
+    "PatroniCluster",
+    "PatroniNode",
+    "PatroniSettings",
     "PgBouncer",
     "Place",
     "Postgres",

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from scalelab.lab.servers import memcached, nginx, pgbouncer, postgres_config, prometheus, redis
+from scalelab.lab.servers import (
+    etcd,
+    memcached,
+    nginx,
+    patroni_program,
+    pgbouncer,
+    postgres_config,
+    prometheus,
+    redis,
+)
+from scalelab.lab.servers.account import server_account
 from scalelab.lab.servers.cassandra import cassandra_capability
 from scalelab.lab.servers.java import JAVA, KAFKA, jars_capability
 from scalelab.lab.servers.providers import Capability, Providers
@@ -18,7 +28,9 @@ def capabilities(providers: Providers) -> list[Capability]:
         memcached.RECIPE,
         prometheus.RECIPE,
         pgbouncer.RECIPE,
+        etcd.RECIPE,
     )
     rows = [providers.capability(recipe) for recipe in recipes]
     jars = [jars_capability(KAFKA, providers), cassandra_capability(providers)]
-    return [*rows[:3], *jars, *rows[3:]]
+    patroni = patroni_program.capability(server_account())
+    return [*rows[:3], *jars, *rows[3:], patroni]
