@@ -1,5 +1,7 @@
 """Sharding: from a key to the one server that has it, and from one question to all servers."""
 
+from month2_databases.sharding.decision_register import SCHEMA as DECISION_SCHEMA
+from month2_databases.sharding.decision_register import DecisionRegister
 from month2_databases.sharding.directory import Directory
 from month2_databases.sharding.events import (
     ReadRouted,
@@ -51,11 +53,14 @@ from month2_databases.sharding.slot_guard import (
     refusal_of,
 )
 from month2_databases.sharding.slot_states import SlotMove, SlotState, StoredMap
+from month2_databases.sharding.two_phase_postgres import TwoPhase, Work
 
 __all__ = [
+    "DECISION_SCHEMA",
     "GUARD_DDL",
     "MAP_DDL",
     "Aggregates",
+    "DecisionRegister",
     "Directory",
     "EntryPolicy",
     "FastSettings",
@@ -91,6 +96,8 @@ __all__ = [
     "SlotState",
     "StaleShardMap",
     "StoredMap",
+    "TwoPhase",
+    "Work",
     "WriteEnded",
     "WriteSession",
     "admit",
