@@ -17,6 +17,7 @@ Guarantees
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import select
 import socket
@@ -30,10 +31,10 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 from psycopg.sql import SQL, Composed
 
-from month2_databases.sharding.primary_gate import PrimaryGate
+from month2_databases.sharding.primary_gate import POLICY, PrimaryGate
 from scalelab.clients.postgres_errors import Stage, lost, out_of_time, translate
 from scalelab.clock import Clock
-from scalelab.errors import DeadlineExceeded, Overloaded, Unavailable
+from scalelab.errors import DeadlineExceeded, OutcomeUnknown, Overloaded, Unavailable
 
 DoneT = TypeVar("DoneT")
 Row = tuple[Any, ...]
@@ -67,6 +68,7 @@ class ShardPool:
         self._waiters: deque[asyncio.Future[_Lane | None]] = deque()
         self._open = 0
         self._closed = False
+        self._watched_until_s = -math.inf
 
     async def __aenter__(self) -> Self:
         self._closed = False
@@ -81,7 +83,7 @@ class ShardPool:
         self, statement: Statement, params: Sequence[object] = (), *, timeout_s: float | None = None
     ) -> list[Row]:
         """All rows of a statement that only reads: a promise of the caller, not enforced."""
-        return await self._through_gate(_read, Stage.READING, statement, params, timeout_s)
+        return await self._call(_read, Stage.READING, statement, params, timeout_s)
 
     async def execute(
         self, statement: Statement, params: Sequence[object] = (), *, timeout_s: float | None = None
@@ -90,9 +92,9 @@ class ShardPool:
 
         Returns the count of rows it touched and the rows of its RETURNING.
         """
-        return await self._through_gate(_change, Stage.WRITING_ALONE, statement, params, timeout_s)
+        return await self._call(_change, Stage.WRITING_ALONE, statement, params, timeout_s)
 
-    async def _through_gate(
+    async def _call(
         self,
         work: Callable[[_Lane, Statement, Sequence[object]], Awaitable[DoneT]],
         stage: Stage,
@@ -100,41 +102,40 @@ class ShardPool:
         params: Sequence[object],
         timeout_s: float | None,
     ) -> DoneT:
-        gate_pass = self._gate.admit()
+        """Work on a connection by the deadline.
+
+        The gate is asked, and told how calls end, only for a while after one has failed: what went
+        well before that would not be in its window, and counting it would cost more than routing.
+        """
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        gate_pass = self._gate.admit() if now_s < self._watched_until_s else None
+        limit_s = self._settings.timeout_s if timeout_s is None else timeout_s
         try:
-            done = await self._run(
-                work, stage, statement, params, timeout_s or self._settings.timeout_s
-            )
+            lane = self._usable() or await self._acquire(now_s + limit_s)
+            watchdog = loop.call_at(now_s + limit_s, lane.cut_off)
+            try:
+                done = await work(lane, statement, params)
+            except psycopg.Error as error:
+                if lane.is_cut_off:
+                    raise out_of_time(stage, self.name, limit_s) from error
+                raise translate(error, stage=stage, name=self.name) from error
+            finally:
+                watchdog.cancel()
+                self._release(lane)
         except BaseException as error:
-            self._gate.settle(gate_pass, error)
+            self._ended_badly(gate_pass, error, loop.time())
             raise
-        self._gate.settle(gate_pass, None)
+        if gate_pass is not None:
+            self._gate.settle(gate_pass, None)
         return done
 
-    async def _run(
-        self,
-        work: Callable[[_Lane, Statement, Sequence[object]], Awaitable[DoneT]],
-        stage: Stage,
-        statement: Statement,
-        params: Sequence[object],
-        timeout_s: float,
-    ) -> DoneT:
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + timeout_s
-        lane = self._usable()
-        if lane is None:
-            lane = await self._acquire(deadline_s)
-        lane.is_cut_off = False
-        watchdog = loop.call_at(deadline_s, lane.cut_off)
-        try:
-            return await work(lane, statement, params)
-        except psycopg.Error as error:
-            if lane.is_cut_off:
-                raise out_of_time(stage, self.name, timeout_s) from error
-            raise translate(error, stage=stage, name=self.name) from error
-        finally:
-            watchdog.cancel()
-            self._release(lane)
+    def _ended_badly(self, gate_pass: int | None, error: BaseException, now_s: float) -> None:
+        if isinstance(error, (Unavailable, OutcomeUnknown)):
+            self._watched_until_s = now_s + POLICY.window_s
+            gate_pass = self._gate.admit() if gate_pass is None else gate_pass
+        if gate_pass is not None:
+            self._gate.settle(gate_pass, error)
 
     def _usable(self) -> _Lane | None:
         """The idle connection used last, which is the one most likely to be alive and cached."""
@@ -192,7 +193,7 @@ class ShardPool:
         return _Lane(conn)
 
     def _release(self, lane: _Lane) -> None:
-        usable = lane.conn.info.transaction_status is TransactionStatus.IDLE
+        usable = lane.conn.pgconn.transaction_status == TransactionStatus.IDLE
         if usable and not lane.is_cut_off and not self._closed:
             self._give_on(lane)
         else:
