@@ -14,6 +14,9 @@ from month2_databases.sharding.events import (
 )
 from month2_databases.sharding.gather import Gathered, Partial, gather
 from month2_databases.sharding.hash_placement import HashPlacement, map_of_claims
+from month2_databases.sharding.hot_keys import CountMinSketch, HotKey, SpaceSaving
+from month2_databases.sharding.id_blocks import SCHEMA as ID_BLOCK_SCHEMA
+from month2_databases.sharding.id_blocks import IdBlocks, interleaved
 from month2_databases.sharding.map_document import (
     from_document,
     read_slots,
@@ -53,13 +56,19 @@ from month2_databases.sharding.slot_guard import (
     refusal_of,
 )
 from month2_databases.sharding.slot_states import SlotMove, SlotState, StoredMap
+from month2_databases.sharding.split_keys import SplitKeys
 from month2_databases.sharding.two_phase_postgres import TwoPhase, Work
+from month2_databases.sharding.unique_values import SCHEMA as UNIQUE_VALUE_SCHEMA
+from month2_databases.sharding.unique_values import Reservation, UniqueValues
 
 __all__ = [
     "DECISION_SCHEMA",
     "GUARD_DDL",
+    "ID_BLOCK_SCHEMA",
     "MAP_DDL",
+    "UNIQUE_VALUE_SCHEMA",
     "Aggregates",
+    "CountMinSketch",
     "DecisionRegister",
     "Directory",
     "EntryPolicy",
@@ -67,6 +76,8 @@ __all__ = [
     "Fold",
     "Gathered",
     "HashPlacement",
+    "HotKey",
+    "IdBlocks",
     "MapChange",
     "MapListener",
     "MapStore",
@@ -80,6 +91,7 @@ __all__ = [
     "ReadRouted",
     "ReadSession",
     "Reason",
+    "Reservation",
     "RingPlacement",
     "Role",
     "RouterEvent",
@@ -94,9 +106,12 @@ __all__ = [
     "SlotFenced",
     "SlotMove",
     "SlotState",
+    "SpaceSaving",
+    "SplitKeys",
     "StaleShardMap",
     "StoredMap",
     "TwoPhase",
+    "UniqueValues",
     "Work",
     "WriteEnded",
     "WriteSession",
@@ -108,6 +123,7 @@ __all__ = [
     "gather",
     "give_up_slots",
     "guard_table",
+    "interleaved",
     "map_of_claims",
     "open_slots",
     "owned_slots",

@@ -73,7 +73,8 @@ def servers(server_root: Path) -> Iterator[Bank]:
 
 @pytest.fixture
 def bank(servers: Bank) -> Bank:
-    """Both accounts hold 100."""
+    """Both accounts hold 100, and nothing was ever decided."""
+    servers.execute("register", "TRUNCATE commit_decision")
     for name in "ab":
         servers.execute(name, "TRUNCATE seen")
         servers.execute(
