@@ -54,6 +54,7 @@ from month2_databases.sharding.slot_guard import (
     owned_slots,
     owned_twice,
     refusal_of,
+    refuse_owned,
 )
 from month2_databases.sharding.slot_states import SlotMove, SlotState, StoredMap
 from month2_databases.sharding.split_keys import SplitKeys
@@ -131,6 +132,7 @@ __all__ = [
     "parse_shards",
     "read_slots",
     "refusal_of",
+    "refuse_owned",
     "show_slots",
     "to_document",
     "top",

@@ -18,7 +18,8 @@ Two ways in, for they see different things
 Guarantees
     G1  After `fence` has returned, no write to these slots commits here until `open_slots`.
     G2  A refusal is an error inside the caller's transaction: nothing of it stays.
-    G3  A map older than the one that brought the slot here is refused, even where the slot is.
+    G3  No row of a guarded table changes its slot.
+    G4  A map older than the one that brought the slot here is refused, even where the slot is.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import psycopg
 from psycopg import AsyncConnection, sql
 
 from month2_databases.sharding.slot_states import SlotState
-from scalelab.errors import InvalidInput, Unavailable
+from scalelab.errors import Conflict, InvalidInput, Unavailable
 
 NOT_HERE = "SL001"
 FENCED = "SL002"
@@ -78,8 +79,10 @@ BEGIN
     IF TG_OP = 'DELETE' THEN
         RETURN OLD;
     END IF;
-    IF TG_OP = 'INSERT' OR NEW.{column} IS DISTINCT FROM OLD.{column} THEN
+    IF TG_OP = 'INSERT' THEN
         PERFORM shard_slot_admit(NEW.{column}, 9223372036854775807);
+    ELSIF NEW.{column} IS DISTINCT FROM OLD.{column} THEN
+        RAISE EXCEPTION 'a row has its slot for ever' USING ERRCODE = 'check_violation';
     END IF;
     RETURN NEW;
 END $$;
@@ -169,6 +172,18 @@ async def give_up_slots(conn: AsyncConnection[Any], slots: Collection[int]) -> N
     """Forget these slots: every write to them is refused as stale. Inside a transaction."""
     await _lock_alone(conn, slots)
     await conn.execute("DELETE FROM shard_slot WHERE slot = ANY(%s)", (sorted(slots),))
+
+
+async def refuse_owned(conn: AsyncConnection[Any], slots: Collection[int]) -> None:
+    """Conflict code `slot_owned` unless this shard owns none of these slots, and will not until
+    the transaction on `conn` ends. For whoever removes rows that nobody may need."""
+    await _lock_alone(conn, slots)
+    cursor = await conn.execute(
+        "SELECT slot FROM shard_slot WHERE slot = ANY(%s) ORDER BY slot", (sorted(slots),)
+    )
+    owned = [row[0] for row in await cursor.fetchall()]
+    if owned:
+        raise Conflict(f"slots {owned} are owned here; their rows stay", code="slot_owned")
 
 
 def owned_twice(claims: Mapping[str, Collection[int]]) -> dict[int, tuple[str, ...]]:

@@ -151,6 +151,14 @@ async def test_a_shard_refuses_what_it_does_not_own_whoever_asks(bed: Bed) -> No
     assert await bed.values("a") == [1]
 
 
+async def test_a_row_has_its_slot_for_ever(bed: Bed) -> None:
+    """G3: a move follows rows by their slot, so one that changed it would be left behind."""
+    await bed.write(1)
+    async with await psycopg.AsyncConnection.connect(bed.dsns["a"]) as conn:
+        with pytest.raises(psycopg.errors.CheckViolation):
+            await conn.execute("UPDATE note SET slot = slot + 1")
+
+
 async def test_a_refusal_in_the_block_takes_the_whole_transaction_back(bed: Bed) -> None:
     """G2: the session names it by its stable code."""
 
@@ -223,7 +231,7 @@ async def test_a_slot_that_no_shard_admits_is_given_up_after_so_many_maps(bed: B
 
 
 async def test_a_map_older_than_the_slots_arrival_is_refused(bed: Bed) -> None:
-    """G3: the slot went away and came back; who slept through it is told, and catches up."""
+    """G4: the slot went away and came back; who slept through it is told, and catches up."""
     async with bed.shards["a"].transaction() as conn:
         await open_slots(conn, [SLOT], map_version=3)
     async with await psycopg.AsyncConnection.connect(bed.dsns["a"]) as conn:
