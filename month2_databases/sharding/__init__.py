@@ -26,11 +26,13 @@ from month2_databases.sharding.map_document import (
 from month2_databases.sharding.map_store import MAP_DDL, MapChange, MapStore
 from month2_databases.sharding.map_watch import MapListener, MapWatch
 from month2_databases.sharding.merge import Aggregates, Fold, Merge, Ordered, concatenated, top
+from month2_databases.sharding.migrate_shards import MigrationReport, ShardMigrations, read_history
 from month2_databases.sharding.placement import Placement
 from month2_databases.sharding.queries import ShardedDatabase
 from month2_databases.sharding.range_placement import RangePlacement
 from month2_databases.sharding.ring_placement import RingPlacement
 from month2_databases.sharding.router import ShardRouter
+from month2_databases.sharding.schema_phases import Held, Phase, Revision, Turn, next_turn
 from month2_databases.sharding.sessions import ReadSession, WriteSession
 from month2_databases.sharding.shard import PoolSizes
 from month2_databases.sharding.shard_map import (
@@ -77,6 +79,7 @@ __all__ = [
     "Fold",
     "Gathered",
     "HashPlacement",
+    "Held",
     "HotKey",
     "IdBlocks",
     "MapChange",
@@ -84,8 +87,10 @@ __all__ = [
     "MapStore",
     "MapWatch",
     "Merge",
+    "MigrationReport",
     "Ordered",
     "Partial",
+    "Phase",
     "Placement",
     "PoolSizes",
     "RangePlacement",
@@ -93,6 +98,7 @@ __all__ = [
     "ReadSession",
     "Reason",
     "Reservation",
+    "Revision",
     "RingPlacement",
     "Role",
     "RouterEvent",
@@ -100,6 +106,7 @@ __all__ = [
     "RouterMetrics",
     "ServerSettings",
     "ShardMap",
+    "ShardMigrations",
     "ShardPool",
     "ShardRouter",
     "ShardSettings",
@@ -111,6 +118,7 @@ __all__ = [
     "SplitKeys",
     "StaleShardMap",
     "StoredMap",
+    "Turn",
     "TwoPhase",
     "UniqueValues",
     "Work",
@@ -126,10 +134,12 @@ __all__ = [
     "guard_table",
     "interleaved",
     "map_of_claims",
+    "next_turn",
     "open_slots",
     "owned_slots",
     "owned_twice",
     "parse_shards",
+    "read_history",
     "read_slots",
     "refusal_of",
     "refuse_owned",

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _LOCK_KEY = 0x5CA1E1AB
 """Advisory lock shared by all migrations of one database."""
 
+_LOCK_TIMEOUT = "55P03"
+
 _ONE_AT_A_TIME = threading.Lock()
 """Alembic's `op` is one object for the whole process; two threads would mix their statements."""
 
@@ -35,13 +37,16 @@ def upgrade(
     dsn: str,
     script_location: Path,
     *,
+    target: str = "head",
     lock_timeout_s: float = 3.0,
     wait_for_others_s: float = 60.0,
 ) -> None:
     """Apply every revision under `script_location`/versions that the database lacks.
 
+    target: the revision to stop at. A database that is further already is left as it is.
     Blocking: call it in a thread from async code. All or nothing: an error rolls all back.
-    Raises Unavailable if the server is away or another process migrates for too long.
+    Raises Unavailable if the server is away; code `lock_timeout` if another process migrates for
+    too long, or a table stays locked.
     """
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
@@ -57,18 +62,24 @@ def upgrade(
             connection.execute(text(f"SET LOCAL lock_timeout = {round(wait_for_others_s * 1000)}"))
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})"))
             connection.execute(text(f"SET LOCAL lock_timeout = {round(lock_timeout_s * 1000)}"))
-            _apply(script, MigrationContext.configure(connection))
+            _apply(script, MigrationContext.configure(connection), target)
     except OperationalError as error:
-        raise Unavailable(f"cannot migrate: {error.orig}", code="database_unavailable") from error
+        locked = getattr(error.orig, "sqlstate", None) == _LOCK_TIMEOUT
+        code = "lock_timeout" if locked else "database_unavailable"
+        raise Unavailable(f"cannot migrate: {error.orig}", code=code) from error
     finally:
         engine.dispose()
 
 
-def _apply(script: ScriptDirectory, context: MigrationContext) -> None:
-    """Run the revisions between the database's and the newest, oldest first."""
+def _apply(script: ScriptDirectory, context: MigrationContext, target: str) -> None:
+    """Run the revisions between the database's and the target, oldest first."""
     from alembic.operations import Operations
 
-    pending = list(script.iterate_revisions("head", context.get_current_revision() or "base"))
+    current = context.get_current_revision() or "base"
+    passed = {revision.revision for revision in script.iterate_revisions(current, "base")}
+    if target in passed:
+        return
+    pending = list(script.iterate_revisions(target, current))
     with _ONE_AT_A_TIME, Operations.context(context):
         for revision in reversed(pending):
             revision.module.upgrade()
