@@ -1,10 +1,10 @@
 """A process that moves money between two shards and stops at a named step, to be killed there.
 
-    python -m month2_databases.experiments.transfer_process MODE STEP
+    python -m month2_databases.experiments.transfer_process WAY STEP
 
-reads one JSON object from standard input: {"from": DSN, "to": DSN, "register": DSN, "account",
-"peer", "amount"}. MODE: `two_phase` or `two_commits` (one after the other, nothing between them).
-Prints the name of every step that is over, waits for ever after STEP, and prints `done` at the end.
+reads one JSON object from standard input: {"source": DSN, "target": DSN, "register": DSN,
+"account": id, "amount": n}. WAY: `two_commits`, `two_phase` or `saga`. Prints the name of every
+step that is over, waits for ever after STEP, and prints `done` at the end.
 """
 
 from __future__ import annotations
@@ -14,46 +14,57 @@ import json
 import sys
 from typing import Any
 
-from month2_databases.sharding import DecisionRegister, TwoPhase
+from month2_databases.experiments import transfers
 from scalelab.clients.postgres import Database, PostgresSettings
-from scalelab.clock import SystemClock
-
-TAKE = "UPDATE account SET balance = balance - %s WHERE id = %s"
-GIVE = "UPDATE account SET balance = balance + %s WHERE id = %s"
 
 
 def main() -> None:
     """Run one transfer as told."""
-    mode, stop_at = sys.argv[1:3]
-    asyncio.run(_transfer(mode, stop_at, json.loads(sys.stdin.readline())))
+    way, stop_at = sys.argv[1:3]
+    asyncio.run(_transfer(way, stop_at, json.loads(sys.stdin.readline())))
 
 
-async def _transfer(mode: str, stop_at: str, told: dict[str, Any]) -> None:
+async def killed_at(step: str, way: str, told: dict[str, Any], *, within_s: float = 60.0) -> None:
+    """Start such a process, let it come to `step`, and kill it with -9."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", __name__, way, step),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("the process has no pipes")
+    try:
+        process.stdin.write(json.dumps(told).encode() + b"\n")
+        async with asyncio.timeout(within_s):
+            while (line := await process.stdout.readline()).decode().strip() != step:
+                if not line:
+                    raise RuntimeError(f"the transfer ended before it came to {step!r}")
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def _transfer(way: str, stop_at: str, told: dict[str, Any]) -> None:
     async def checkpoint(step: str) -> None:
         sys.stdout.write(f"{step}\n")
         sys.stdout.flush()
         if step == stop_at:
             await asyncio.Event().wait()
 
+    account, amount = told["account"], told["amount"]
     async with (
-        Database(PostgresSettings(told["from"]), name="from") as source,
-        Database(PostgresSettings(told["to"]), name="to") as target,
-        Database(PostgresSettings(told["register"]), name="register") as decisions,
+        Database(PostgresSettings(told["source"]), name="source") as source,
+        Database(PostgresSettings(told["target"]), name="target") as target,
+        Database(PostgresSettings(told["register"]), name="register") as register,
     ):
-        amount = told["amount"]
-        if mode == "two_commits":
-            async with source.transaction() as conn:
-                await conn.execute(TAKE, (amount, told["account"]))
-            await checkpoint("taken")
-            async with target.transaction() as conn:
-                await conn.execute(GIVE, (amount, told["peer"]))
-        else:
-            shards = {"from": source, "to": target}
-            register = DecisionRegister(decisions)
-            two_phase = TwoPhase(shards, register, SystemClock(), checkpoint=checkpoint)
-            async with two_phase.transaction(["from", "to"]) as work:
-                await work["from"].execute(TAKE, (amount, told["account"]))
-                await work["to"].execute(GIVE, (amount, told["peer"]))
+        match way:
+            case "two_commits":
+                await transfers.two_commits(source, target, account, amount, checkpoint)
+            case "two_phase":
+                await transfers.two_phase(source, target, register, account, amount, checkpoint)
+            case _:
+                await transfers.saga(source, target, account, amount, checkpoint)
         await checkpoint("done")
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from month2_databases.experiments.transfer_process import killed_at
 from month2_databases.sharding import DECISION_SCHEMA, DecisionRegister, TwoPhase
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.clock import SystemClock
@@ -109,30 +108,6 @@ async def transfer(two_phase: TwoPhase) -> tuple[str, ...]:
     return work.untold
 
 
-async def killed_at(bank: Bank, step: str) -> None:
-    """A process moves 1 from a to b and is killed with -9 when it has come to `step`."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "month2_databases.experiments.transfer_process",
-        "two_phase",
-        step,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    told = {"from": bank.dsns["a"], "to": bank.dsns["b"], "register": bank.dsns["register"]}
-    told |= {"account": 1, "peer": 1, "amount": 1}
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(json.dumps(told).encode() + b"\n")
-    await process.stdin.drain()
-    async with asyncio.timeout(STEP_S):
-        while (await process.stdout.readline()).decode().strip() != step:
-            assert process.returncode is None
-    process.kill()
-    await process.communicate()
-
-
 async def test_a_transfer_commits_on_both_shards(bank: Bank, opened: dict[str, Database]) -> None:
     """And leaves nothing behind: nobody in doubt, no record of the decision."""
     assert await transfer(coordinator(opened)) == ()
@@ -201,7 +176,8 @@ async def test_a_coordinator_killed_between_prepare_and_commit_is_recovered(
     balances: tuple[int, int],
 ) -> None:
     """Before the decision nothing happened, after it everything did; until then rows are locked."""
-    await killed_at(bank, step)
+    told = {"source": bank.dsns["a"], "target": bank.dsns["b"], "register": bank.dsns["register"]}
+    await killed_at(step, "two_phase", {**told, "account": 1, "amount": 1}, within_s=STEP_S)
     assert bank.prepared() == 2
     assert bank.balances() == (100, 100)  # readers see the old rows and do not wait
     with pytest.raises(psycopg.errors.LockNotAvailable):
