@@ -10,7 +10,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from month2_databases.topology import DATABASE, PORTS, REPLICAS, ROLE, Addresses
+from month2_databases.topology import (
+    DATABASE,
+    MAP_DATABASE,
+    MAP_KEEPER,
+    MAP_ROLE,
+    PORTS,
+    REPLICAS,
+    ROLE,
+    Addresses,
+)
 from scalelab.security.kept_secrets import database_passwords, secret_once
 
 SERVERS = (*REPLICAS, *(name for replicas in REPLICAS.values() for name in replicas))
@@ -26,6 +35,7 @@ def container_addresses(folder: Path) -> Addresses:
             name: f"postgresql://{ROLE}@{name}/{DATABASE}?passfile={folder}/pgpass"
             for name in SERVERS
         },
+        map_dsn=(f"postgresql://{MAP_ROLE}@{MAP_KEEPER}/{MAP_DATABASE}?passfile={folder}/pgpass"),
         token_key_file=folder / "consistency-token",
         bind_host="0.0.0.0",
     )
@@ -33,7 +43,7 @@ def container_addresses(folder: Path) -> Addresses:
 
 def make(folder: Path) -> None:
     """Write what is missing."""
-    database_passwords(folder, hosts=SERVERS, roles=("postgres", "replicator", ROLE))
+    database_passwords(folder, hosts=SERVERS, roles=("postgres", "replicator", ROLE, MAP_ROLE))
     secret_once(folder / "consistency-token")
 
 

@@ -16,6 +16,9 @@ from pathlib import Path
 
 from month2_databases.topology import (
     DATABASE,
+    MAP_DATABASE,
+    MAP_KEEPER,
+    MAP_ROLE,
     PORTS,
     REPLICAS,
     ROLE,
@@ -68,7 +71,13 @@ def start_stack(runtime: Runtime) -> Stack:
     ports = {name: runtime.port(name, default) for name, default in PORTS.items()}
     servers = _servers(ports)
     runtime.start(*servers.values())
-    addresses = Addresses(ports, {}, _dsns(servers), token_key_path(runtime.root))
+    addresses = Addresses(
+        ports,
+        {},
+        _dsns(servers),
+        servers[MAP_KEEPER].ensure_database(MAP_DATABASE, MAP_ROLE),
+        token_key_path(runtime.root),
+    )
     addresses.token_key_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     secret_once(addresses.token_key_file)
     env = environment(addresses)
@@ -128,7 +137,7 @@ def description_path(root: Path) -> Path:
 
 
 def read_description(root: Path) -> dict[str, dict[str, str]]:
-    """What `start_stack` noted: `dsns` (orders) and `superusers`, both by server. OSError."""
+    """What `start_stack` noted: `dsns` and `superusers` by server, `maps`, `urls`. OSError."""
     return json.loads(description_path(root).read_text(encoding="utf-8"))
 
 

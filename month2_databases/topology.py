@@ -37,15 +37,21 @@ REPLICAS: Mapping[str, tuple[str, ...]] = {
 
 DATABASE = ROLE = "orders"
 
+MAP_KEEPER = "shard-0"
+MAP_DATABASE = MAP_ROLE = "shardmap"
+"""Where the shard map is kept. Every router has the last one it heard, so this server's death
+stops moves, not orders of other shards."""
+
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
     """Where everything is. dsns: of the orders database, by server name (primaries, replicas).
-    token_key_file: the secret of the consistency tokens."""
+    map_dsn: of the map's database. token_key_file: the secret of the consistency tokens."""
 
     ports: Mapping[str, int]
     hosts: Mapping[str, str]
     dsns: Mapping[str, str]
+    map_dsn: str
     token_key_file: Path
     bind_host: str = "127.0.0.1"
     log_level: str = "info"
@@ -76,6 +82,7 @@ def environment(at: Addresses) -> dict[str, str]:
         "ORDERBOOK_PORT": str(at.ports["orderbook"]),
         "ORDERBOOK_LOG_LEVEL": at.log_level,
         "ORDERBOOK_SHARDS": shards_json(at),
+        "ORDERBOOK_MAP_DSN": at.map_dsn,
         "ORDERBOOK_SERVING": ",".join(SHARDS),
         "ORDERBOOK_TOKEN_KEY_FILE": str(at.token_key_file),
     }

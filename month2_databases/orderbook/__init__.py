@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from month2_databases.orderbook.app import OrderBookConfig, create_orderbook_app, migrate
+from month2_databases.orderbook.app import OrderBookConfig, create_orderbook_app
 from month2_databases.orderbook.order import NewOrder, Order
 from month2_databases.orderbook.orders import OrderBook, Placed, Read
+from month2_databases.orderbook.preparing import SLOT, TABLE, prepare_map, prepare_shards
 
 __all__ = [
+    "SLOT",
+    "TABLE",
     "NewOrder",
     "Order",
     "OrderBook",
@@ -14,5 +17,6 @@ __all__ = [
     "Placed",
     "Read",
     "create_orderbook_app",
-    "migrate",
+    "prepare_map",
+    "prepare_shards",
 ]

@@ -9,14 +9,20 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from fastapi import FastAPI
 
 from month2_databases.orderbook.orders import OrderBook
 from month2_databases.orderbook.routes import orderbook_router
-from month2_databases.sharding import PoolSizes, RouterMetrics, ShardMap, ShardRouter, ShardSettings
-from scalelab.clients import migrations
+from month2_databases.sharding import (
+    MapStore,
+    MapWatch,
+    PoolSizes,
+    RouterMetrics,
+    ShardRouter,
+    ShardSettings,
+)
+from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.clock import Clock, SystemClock
 from scalelab.telemetry import Telemetry
 from scalelab.web import create_app
@@ -24,32 +30,38 @@ from scalelab.web import create_app
 
 @dataclass(frozen=True, slots=True)
 class OrderBookConfig:
-    """shard_map: None splits the slots evenly. token_keys: the first signs, all verify."""
+    """map_dsn: of the database that keeps the map. token_keys: the first signs, all verify."""
 
     shards: Sequence[ShardSettings]
+    map_dsn: str
     token_keys: Sequence[bytes]
     pools: PoolSizes | None = None
-    shard_map: ShardMap | None = None
 
 
 def create_orderbook_app(
     config: OrderBookConfig, *, telemetry: Telemetry, clock: Clock | None = None
 ) -> FastAPI:
-    """The order book over migrated shards. Connections open with the lifespan, and close."""
+    """The order book over prepared shards. Connections open with the lifespan, and close.
+
+    The map is read once at the start and followed from then on; the last one heard serves while
+    its database is away.
+    """
     clock = clock or SystemClock()
+    keeper = Database(PostgresSettings(config.map_dsn, pool_max=2), name="shard-map")
+    maps = MapWatch(MapStore(keeper), clock=clock)
     router = ShardRouter(
         config.shards,
         token_keys=config.token_keys,
         clock=clock,
         pools=config.pools,
-        shard_map=config.shard_map,
+        maps=maps,
         hooks=[RouterMetrics(telemetry.registry)],
     )
     book = OrderBook(router, clock)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
-        async with router:
+        async with keeper, maps, router:
             yield
 
     return create_app(
@@ -59,8 +71,3 @@ def create_orderbook_app(
         lifespan=lifespan,
         clock=clock,
     )
-
-
-def migrate(dsn: str) -> None:
-    """Bring one shard's schema up to date. Blocking; safe to run in several processes."""
-    migrations.upgrade(dsn, Path(__file__).with_name("migrations"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,20 +20,17 @@ from psycopg.rows import tuple_row
 from month2_databases.orderbook.order import NewOrder, Order, check_user, order_of
 from month2_databases.sharding import ReadSession, ShardRouter
 from scalelab.clock import Clock
-from scalelab.errors import NotFound
+from scalelab.errors import IdempotencyMismatch, NotFound
 from scalelab.ids import RandomBits
-from scalelab.web.idempotency import Scope, StoredAnswer, fingerprint
-from scalelab.web.idempotency_postgres import claim_and_find, save
 
-ROUTE = "POST /api/v1/orders"
 _COLUMNS = "order_id, slot, user_id, amount_cents, placed_at"
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A write's result. answer: what this idempotency key is answered, now and later."""
+    """A write's result. replayed: the key had stored this order before."""
 
-    answer: StoredAnswer
+    order: Order
     replayed: bool
     shard: str
     token: str | None
@@ -62,26 +58,23 @@ class OrderBook:
         self._random_bits = random_bits
 
     async def place(self, new: NewOrder, key: str) -> Placed:
-        """Store the order once for this idempotency key, or give its first answer again.
+        """Store the order once for this idempotency key, or find what it stored before.
 
-        Raises Conflict (idempotency_in_flight), IdempotencyMismatch, Unavailable, or
-        OutcomeUnknown if the commit was not answered: ask again with the same key.
+        The key stands in the order's own row: it moves along when the user's slot moves.
+        Raises IdempotencyMismatch, Unavailable, or OutcomeUnknown if the commit was not answered:
+        ask again with the same key.
         """
         order = order_of(new, self._clock.now(), self._random_bits)
-        answer = StoredAnswer(
-            201,
-            {"location": f"/api/v1/orders/{order.order_id}"},
-            json.dumps(shown(order)).encode(),
-        )
-        scope = Scope(new.user_id, ROUTE, key)
-        print_ = fingerprint(f"{new.user_id} {new.amount_cents}".encode())
         session = self._router.session_for_user(new.user_id)
         async with session as conn:
-            stored = await claim_and_find(conn, scope, print_)
-            if stored is None:
-                await insert(conn, order)
-                await save(conn, scope, print_, answer, order.placed_at)
-        return Placed(stored or answer, stored is not None, session.shard, session.token)
+            stored = await insert(conn, order, key)
+            if not stored:
+                tail = "WHERE user_id = %(user)s AND idempotency_key = %(key)s"
+                (first,) = await _select(conn, tail, {"user": new.user_id, "key": key})
+                if first.amount_cents != new.amount_cents:
+                    raise IdempotencyMismatch("This Idempotency-Key was used with another request.")
+                order = first
+        return Placed(order, not stored, session.shard, session.token)
 
     async def order(self, order_id: UUID, token: str | None) -> Read:
         """One order by its id alone. Raises NotFound, InvalidInput for an id made elsewhere."""
@@ -130,12 +123,14 @@ class OrderBook:
         return dict(zip(names, await asyncio.gather(*map(ask, names)), strict=True))
 
 
-async def insert(conn: AsyncConnection[Any], order: Order) -> None:
-    """Add the row; the id is new, so a second one means a broken random source."""
-    await conn.execute(
-        f"INSERT INTO orders ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s)",  # noqa: S608 -- our columns
-        (order.order_id, order.slot, order.user_id, order.amount_cents, order.placed_at),
+async def insert(conn: AsyncConnection[Any], order: Order, key: str) -> bool:
+    """Add the row; False if the user's key has stored one before. Two at once take turns."""
+    cursor = await conn.execute(
+        "INSERT INTO orders (order_id, slot, user_id, amount_cents, placed_at, idempotency_key)"
+        " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (user_id, idempotency_key) DO NOTHING",
+        (order.order_id, order.slot, order.user_id, order.amount_cents, order.placed_at, key),
     )
+    return cursor.rowcount == 1
 
 
 def shown(order: Order) -> dict[str, object]:

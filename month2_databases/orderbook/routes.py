@@ -17,7 +17,7 @@ from month2_databases.orderbook.order import NewOrder, Order
 from month2_databases.orderbook.orders import OrderBook, Read, shown
 from month2_databases.sharding import ShardRouter
 from scalelab.web import problem_responses
-from scalelab.web.idempotency_http import IdempotencyKey, answer_response
+from scalelab.web.idempotency_http import REPLAYED, IdempotencyKey
 
 TOKEN_HEADER = "X-Consistency-Token"
 
@@ -85,17 +85,18 @@ def _add_writing(api: APIRouter, book: OrderBook) -> None:
     @api.post(
         "/orders",
         status_code=201,
-        response_model=OrderOut,
         responses=problem_responses(400, 409, 413, 422, 503),
     )
-    async def place(wanted: NewOrderIn, key: IdempotencyKey) -> Response:
-        """Store an order on its user's shard. The same key again gets the same answer."""
+    async def place(wanted: NewOrderIn, key: IdempotencyKey, response: Response) -> OrderOut:
+        """Store an order on its user's shard. The same key again finds the same order."""
         placed = await book.place(NewOrder(wanted.user_id, wanted.amount_cents), key)
-        response = answer_response(placed.answer, replayed=placed.replayed)
+        response.headers["Location"] = f"/api/v1/orders/{placed.order.order_id}"
         response.headers["X-Shard"] = placed.shard
+        if placed.replayed:
+            response.headers[REPLAYED] = "true"
         if placed.token is not None:
             response.headers[TOKEN_HEADER] = placed.token
-        return response
+        return _out(placed.order)
 
 
 def _add_reading(api: APIRouter, book: OrderBook) -> None:

@@ -41,7 +41,7 @@ class ShardRouter:
     token_keys: secrets of 16 bytes or more; the first signs, all verify. shard_map: slots split
     evenly in the order of `shards` by default. Entering does not fail when servers are away.
     maps: the stored map, watched, in place of a fixed one; every shard then needs `GUARD_DDL` and
-    its slots opened. Enter it before the router. entry: how long a write waits for its slot.
+    its slots opened. It is entered before the router. entry: how long a write waits for its slot.
     """
 
     def __init__(
@@ -71,7 +71,8 @@ class ShardRouter:
             shard.name: Shard(shard, pools=pools or PoolSizes(), clock=clock, tracer=tracer)
             for shard in shards
         }
-        unknown = set(self.shard_map.shards) - self._shards.keys()
+        # A watched map is read when the watch is entered, and may name new shards at any time.
+        unknown: set[str] = set() if maps else set(self._map.shards) - self._shards.keys()
         if unknown:
             raise InvalidInput(f"the shard map names {sorted(unknown)}", field="shard_map")
         self._stack = AsyncExitStack()

@@ -22,6 +22,7 @@ AT = Addresses(
     ports=PORTS,
     hosts={},
     dsns={name: f"postgresql://{name}/orders" for name in PORTS},
+    map_dsn="postgresql://shard-0/shardmap",
     token_key_file=Path("/secrets/token"),
 )
 
