@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Self
@@ -102,6 +103,7 @@ class Cluster:
             interval_s=poll_s,
         )
         self._log = PrimaryLog(settings.name, settings.primary, clock=clock, interval_s=poll_s)
+        self._names = [replica.name for replica in settings.replicas]
         self._pooled = {replica.name for replica in settings.replicas if replica.pooler_dsn}
         self._same_server = SameServer(clock)
         self._turn = 0
@@ -122,7 +124,7 @@ class Cluster:
 
     def views(self) -> list[ReplicaView]:
         """The replicas as last seen, in the order of the settings."""
-        return [self._view(server.name, need_age=True) for server in self.replicas]
+        return [self._view(name) for name in self._names]
 
     def lag_bytes(self, replica: str) -> int | None:
         """Bytes of log the replica lacks; None where it or the primary does not answer."""
@@ -132,14 +134,23 @@ class Cluster:
     def choose(self, policy: ReadPolicy, past: Past) -> Choice:
         """Who may answer now; each call takes the next turn."""
         self._turn += 1
-        need_age = policy.max_staleness_s != float("inf")
-        views = [self._view(server.name, need_age=need_age) for server in self.replicas]
+        if policy.max_staleness_s != math.inf:
+            views = self.views()
+        else:  # nobody asks for their age
+            position = self._positions.position
+            views = [ReplicaView(name, position(name)) for name in self._names]
         return choose(policy, past, views, cluster=self.name, turn=self._turn)
 
-    async def confirms(self, conn: AsyncConnection, replica: str, floor: ConsistencyToken) -> bool:
-        """Whether the server behind `conn` has replayed `floor` (see same_server)."""
-        polled = None if replica in self._pooled else self._positions.standing(replica)
-        return await self._same_server.confirms(conn, self.name, floor, polled)
+    def believes(self, conn: AsyncConnection, replica: str, floor: ConsistencyToken) -> bool | None:
+        """Whether the server behind `conn` has replayed `floor`; None if it has to be asked."""
+        if replica in self._pooled:
+            return None
+        polled = self._positions.standing(replica)
+        return self._same_server.believes(conn, self.name, floor, polled)
+
+    async def confirms(self, conn: AsyncConnection, floor: ConsistencyToken) -> bool:
+        """The same by asking the server behind `conn`, which is one round trip."""
+        return await self._same_server.confirms(conn, self.name, floor)
 
     def token_of(self, position: CommitPosition) -> ConsistencyToken | None:
         """The token of a commit, if the server said where it stands."""
@@ -147,10 +158,10 @@ class Cluster:
             return None
         return ConsistencyToken(self.name, position.timeline, position.lsn)
 
-    def _view(self, name: str, *, need_age: bool) -> ReplicaView:
+    def _view(self, name: str) -> ReplicaView:
         position = self._positions.position(name)
-        if position is None or not need_age:
-            return ReplicaView(name, position)
+        if position is None:
+            return ReplicaView(name, None)
         return ReplicaView(name, position, self._log.stale_s(position))
 
     def _reader(

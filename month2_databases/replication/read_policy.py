@@ -33,6 +33,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from month2_databases.replication.causal_past import Past, later
 from month2_databases.replication.consistency_token import (
@@ -96,8 +97,7 @@ def bounded_staleness(max_staleness_s: float, guarantee: Guarantee = Guarantee.A
     return ReadPolicy(guarantee, max_staleness_s)
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaView:
+class ReplicaView(NamedTuple):
     """A replica as last seen. position: None if it does not answer as a replica.
 
     stale_s: bound on the age of what it shows, infinite where nothing is known.
@@ -108,8 +108,7 @@ class ReplicaView:
     stale_s: float = math.inf
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """candidates: replicas to try in this order, by index; none means the primary.
 
     floor: what whoever answers must have replayed, None if nothing is asked.
@@ -122,15 +121,13 @@ class Choice:
 
 def floor_of(guarantee: Guarantee, past: Past) -> ConsistencyToken | None:
     """The position that a server must have reached to keep the guarantee (I4)."""
-    match guarantee:
-        case Guarantee.PRIMARY | Guarantee.ANY:
-            return None
-        case Guarantee.READ_YOUR_WRITES:
-            return past.written
-        case Guarantee.MONOTONIC_READS:
-            return past.seen
-        case Guarantee.CAUSAL:
-            return later(past.written, past.seen)
+    if guarantee is Guarantee.READ_YOUR_WRITES:
+        return past.written
+    if guarantee is Guarantee.MONOTONIC_READS:
+        return past.seen
+    if guarantee is Guarantee.CAUSAL:
+        return later(past.written, past.seen)
+    return None
 
 
 def choose(
@@ -163,7 +160,7 @@ def choose(
         return Choice((), reason, floor)
     if floor is not None:
         reason = ReadReason.CAUGHT_UP
-    elif math.isfinite(policy.max_staleness_s):
+    elif policy.max_staleness_s != math.inf:
         reason = ReadReason.FRESH_ENOUGH
     else:
         reason = ReadReason.ANY_WILL_DO

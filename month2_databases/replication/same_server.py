@@ -46,17 +46,21 @@ class SameServer:
         self._clock = clock
         self._lives: WeakKeyDictionary[AsyncConnection, Life] = WeakKeyDictionary()
 
-    async def confirms(
+    def believes(
         self,
         conn: AsyncConnection,
         cluster: str,
         floor: ConsistencyToken,
         polled: Standing | None,
-    ) -> bool:
-        """Whether the server behind `conn` has replayed `floor`; asks it only if it must."""
+    ) -> bool | None:
+        """Whether the server behind `conn` has replayed `floor`; None if it has to be asked."""
         life = self._lives.get(conn)
-        if life is not None and polled is not None and speaks_for(polled, life):
-            return covers(polled.position, cluster, floor)
+        if life is None or polled is None or not speaks_for(polled, life):
+            return None
+        return covers(polled.position, cluster, floor)
+
+    async def confirms(self, conn: AsyncConnection, cluster: str, floor: ConsistencyToken) -> bool:
+        """The same by asking it."""
         asked_at_s = self._clock.monotonic_s()
         standing = await ask(conn, asked_at_s)
         if standing is None:

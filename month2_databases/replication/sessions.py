@@ -8,7 +8,7 @@ primary alike: InvalidInput code `write_in_read_session`, nothing changed.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
 
@@ -158,6 +158,19 @@ class ReadSession:
     server, role and reason say who answered and why; set when the block begins.
     """
 
+    __slots__ = (
+        "_block",
+        "_client",
+        "_cluster",
+        "_conn",
+        "_policy",
+        "_tell",
+        "_timeout_s",
+        "reason",
+        "role",
+        "server",
+    )
+
     def __init__(
         self,
         client: ClientSession,
@@ -171,7 +184,7 @@ class ReadSession:
         self._policy = policy
         self._tell = tell
         self._timeout_s = timeout_s
-        self._stack = AsyncExitStack()
+        self._block: AbstractAsyncContextManager[AsyncConnection] | None = None
         self._conn: AsyncConnection | None = None
         self.server = cluster.name
         self.role = ServerRole.PRIMARY
@@ -180,8 +193,8 @@ class ReadSession:
     async def __aenter__(self) -> Reading:
         conn = await self._enter_replica()
         if conn is None:
-            reading = self._cluster.primary_reader.reading(self._timeout_s)
-            conn = await self._stack.enter_async_context(reading)
+            self._block = self._cluster.primary_reader.reading(self._timeout_s)
+            conn = await self._block.__aenter__()
         self._conn = conn
         if self._tell is not None:
             self._tell(ReadRouted(self._cluster.name, self.server, self.role, self.reason))
@@ -193,34 +206,56 @@ class ReadSession:
         raised: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        stack, conn = self._stack, self._conn
-        if raised is not None or conn is None or self._policy.guarantee not in LEARNING:
-            await stack.__aexit__(kind, raised, trace)
+        block, conn = self._block, self._conn
+        if block is None or conn is None:
             return
-        async with stack:
+        if raised is not None or self._policy.guarantee not in LEARNING:
+            await block.__aexit__(kind, raised, trace)
+            return
+        try:
             position, _ = await shown(conn)
+        except BaseException as error:
+            await block.__aexit__(type(error), error, error.__traceback__)
+            raise
+        await block.__aexit__(None, None, None)
         self._client.saw(ConsistencyToken(self._cluster.name, position.timeline, position.lsn))
 
     async def _enter_replica(self) -> AsyncConnection | None:
-        choice = self._cluster.choose(self._policy, self._client.past)
+        """A connection to the first candidate that answers and has what is asked of it."""
+        cluster = self._cluster
+        choice = cluster.choose(self._policy, self._client.past)
         self.reason = choice.reason
+        floor = choice.floor
         for index in choice.candidates:
-            server = self._cluster.replicas[index]
+            server = cluster.replicas[index]
+            block = server.reading(self._timeout_s)
             try:
-                async with AsyncExitStack() as stack:
-                    conn = await stack.enter_async_context(server.reading(self._timeout_s))
-                    if choice.floor is not None and not await self._cluster.confirms(
-                        conn, server.name, choice.floor
-                    ):
-                        self.reason = ReadReason.BEHIND
-                        continue
-                    self._stack = stack.pop_all()
+                conn = await block.__aenter__()
+                fit = floor is None or cluster.believes(conn, server.name, floor)
+                if fit is None and floor is not None:
+                    fit = await self._asked(block, conn, floor)
             except (Unavailable, Overloaded):
                 self.reason = ReadReason.NO_REPLICA
                 continue  # it died since it was last asked, or all its connections are taken
-            self.server, self.role, self.reason = server.name, ServerRole.REPLICA, choice.reason
-            return conn
+            if fit:
+                self._block = block
+                self.server, self.role, self.reason = server.name, ServerRole.REPLICA, choice.reason
+                return conn
+            self.reason = ReadReason.BEHIND
+            await block.__aexit__(None, None, None)
         return None
+
+    async def _asked(
+        self,
+        block: AbstractAsyncContextManager[AsyncConnection],
+        conn: AsyncConnection,
+        floor: ConsistencyToken,
+    ) -> bool:
+        try:
+            return await self._cluster.confirms(conn, floor)
+        except BaseException as error:
+            await block.__aexit__(type(error), error, error.__traceback__)
+            raise
 
 
 class WriteSession:

@@ -132,10 +132,7 @@ class SqlSessions:
                 async with AsyncExitStack() as trial:
                     with _read_errors(name):
                         conn = await trial.enter_async_context(self._replicas[index].connect())
-                        driver = await _driver(conn)
-                        if choice.floor is not None and not await self._cluster.confirms(
-                            driver, name, choice.floor
-                        ):
+                        if not await self._is_fit(conn, name, choice.floor):
                             continue
                     stack.push_async_exit(trial.pop_all())
                     return conn, name
@@ -143,6 +140,13 @@ class SqlSessions:
                 continue
         with _read_errors(self._cluster.name):
             return await stack.enter_async_context(self._reader.connect()), self._cluster.name
+
+    async def _is_fit(self, conn: SqlConnection, name: str, floor: ConsistencyToken | None) -> bool:
+        if floor is None:
+            return True
+        driver = await _driver(conn)
+        fit = self._cluster.believes(driver, name, floor)
+        return await self._cluster.confirms(driver, floor) if fit is None else fit
 
 
 def _engine(dsn: str, size: int, wait_s: float, *, read_only: bool = False) -> AsyncEngine:
