@@ -237,12 +237,20 @@ class Ring:
             return known
         async with self._preparing:
             if query not in self._prepared:
-                try:
-                    made = await asyncio.to_thread(self._session.prepare, query)
-                except Exception as error:
-                    raise translate(error, writes=False) from error
-                self._prepared[query] = made
+                self._prepared[query] = await self._prepare_somewhere(query)
             return self._prepared[query]
+
+    async def _prepare_somewhere(self, query: str) -> PreparedStatement:
+        """Ask node after node: the driver asks one, which may stand still."""
+        left = len(self._settings.addresses)
+        while True:
+            left -= 1
+            try:
+                return await asyncio.to_thread(self._session.prepare, query)
+            except Exception as error:
+                meant = translate(error, writes=False)
+                if left <= 0 or not isinstance(meant, Unavailable):
+                    raise meant from error
 
 
 @asynccontextmanager
@@ -267,6 +275,7 @@ async def open_ring(settings: RingSettings) -> AsyncGenerator[Ring]:
         control_connection_timeout=settings.connect_timeout_s,
         idle_heartbeat_interval=5,
         executor_threads=4,
+        prepare_on_all_hosts=False,  # a node that was not told asks for it
     )
     try:
         try:

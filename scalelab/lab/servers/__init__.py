@@ -7,7 +7,7 @@ synchronous: these calls wait for processes.
 from scalelab.lab.servers.account import stand_in
 from scalelab.lab.servers.base import Place, Server
 from scalelab.lab.servers.capabilities import capabilities
-from scalelab.lab.servers.cassandra import DATA_CENTRE, CassandraRing
+from scalelab.lab.servers.cassandra import DATA_CENTRE, Cassandra, CassandraRing
 from scalelab.lab.servers.chromium import Chromium
 from scalelab.lab.servers.errors import ServerFailed, ServerMissing
 from scalelab.lab.servers.etcd import Etcd
@@ -28,6 +28,7 @@ from scalelab.lab.servers.service import Service, ServiceSpec
 __all__ = [
     "DATA_CENTRE",
     "Capability",
+    "Cassandra",
     "CassandraRing",
     "Chromium",
     "Etcd",

@@ -52,7 +52,7 @@ class Cassandra(Server):
 
     def __init__(self, ring: CassandraRing, index: int) -> None:
         super().__init__(f"{ring.name}-{index + 1}", None)
-        self._ring = ring
+        self.ring = ring
         self._index = index
         self._storage_port = 0
         self._is_new = True
@@ -63,8 +63,8 @@ class Cassandra(Server):
         return f"127.0.0.{self._index + 1}"
 
     def bind(self, place: Place) -> None:
-        self._port = place.port(f"{self._ring.name}.cql", self.default_port)
-        self._storage_port = place.port(f"{self._ring.name}.storage", 7000)
+        self._port = place.port(f"{self.ring.name}.cql", self.default_port)
+        self._storage_port = place.port(f"{self.ring.name}.storage", 7000)
         super().bind(place)
 
     def prepare(self) -> Launch:
@@ -80,12 +80,12 @@ class Cassandra(Server):
             hand_over(self.place.account, scratch)
         node = config.NodeConfig(
             address=self.address,
-            seeds=tuple(other.address for other in self._ring.nodes),
-            token=config.token_of(self._index, len(self._ring.nodes)),
+            seeds=tuple(other.address for other in self.ring.nodes),
+            token=config.token_of(self._index, len(self.ring.nodes)),
             cql_port=self.port,
             storage_port=self._storage_port,
             folder=folder,
-            settings=self._ring.settings,
+            settings=self.ring.settings,
         )
         self.place.write(folder / "cassandra.yaml", config.yaml(node))
         self.place.write(folder / "logback.xml", config.logback())
@@ -98,7 +98,7 @@ class Cassandra(Server):
             if not self._is_new:
                 return
             peers = self._ask("SELECT schema_version FROM system.peers_v2", ONE)
-            expected = len(self._ring.nodes) - 1
+            expected = len(self.ring.nodes) - 1
             if len(peers) != expected:
                 raise NotReady(f"sees {len(peers)} of {expected} other nodes")
             if len({row[0] for row in (*mine, *peers)}) != 1:

@@ -5,7 +5,9 @@ Small on purpose: three nodes share a laptop. Choices that make a ring of the la
     tokens        one a node, evenly spread and fixed, so that all nodes may start at once
     snitch        tells a data centre and a rack by the address: a coordinator then prefers its
                   own replica, always, so "read ONE through node 3" reads what node 3 has
-    durability    commit log segments are mapped: what was acknowledged outlives kill -9
+    durability    a write is acknowledged when it is on disk. Cassandra's own default acknowledges
+                  first and marks its log every 100 ms: a node killed in between comes back without
+                  writes that it had acknowledged, and rests on the other replicas for them
     start         nobody waits for gossip to settle; the probe does, and knows how many there are
 
 Never `cassandra.unsafesystem`: a node killed with it comes back without its schema, for ever.
@@ -83,8 +85,7 @@ _DEFAULTS = {
     "dynamic_snitch": "false",
     "authenticator": "AllowAllAuthenticator",
     "authorizer": "AllowAllAuthorizer",
-    "commitlog_sync": "periodic",
-    "commitlog_sync_period": "10s",
+    "commitlog_sync": "batch",
     "commitlog_segment_size": "4MiB",
     "commitlog_total_space": "64MiB",
     "memtable_heap_space": "32MiB",

@@ -140,9 +140,9 @@ class Managed:
             self.bring_up()
 
     def pause(self) -> None:
-        """SIGSTOP the process and its children."""
+        """SIGSTOP the process and its children; returns when they stand still."""
         with self._lock:
-            processes.signal_family(self._living(), signal.SIGSTOP)
+            processes.freeze_family(self._living())
             self.state = "paused"
 
     def resume(self) -> None:

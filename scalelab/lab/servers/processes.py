@@ -117,6 +117,31 @@ def signal_family(pid: int, number: signal.Signals) -> None:
             member.send_signal(number)
 
 
+def freeze_family(pid: int, *, within_s: float = 10.0) -> None:
+    """SIGSTOP a process and its descendants; returns when they stand still, or after `within_s`.
+
+    The signal alone is not enough: on a busy machine the thread that has to carry it out waits for
+    its turn, and the others go on answering until then.
+    """
+    signal_family(pid, signal.SIGSTOP)
+    deadline_s = time.monotonic() + within_s
+    while any(_moves(member) for member in family(pid)) and time.monotonic() < deadline_s:
+        time.sleep(0.005)
+
+
+def _moves(member: psutil.Process) -> bool:
+    """Whether any thread of it is not stopped. Where the kernel does not tell: the process."""
+    try:
+        threads = list(Path(f"/proc/{member.pid}/task").iterdir())
+        states = {(one / "stat").read_text().rpartition(") ")[2][:1] for one in threads}
+    except OSError:
+        try:
+            return member.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+        except _GONE:
+            return False
+    return bool(states - set("TtZX"))
+
+
 def kill_tree(process: subprocess.Popen[bytes], *, within_s: float = 10.0) -> None:
     """SIGKILL a process with all its descendants and wait until all are gone.
 

@@ -17,9 +17,11 @@ from month2_databases.consistency import (
     PostgresCart,
     open_ring,
 )
+from month2_databases.experiments.ring_bed import RingBed
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.errors import InvalidInput
-from tests.fixtures.ring_bed import RingBed
+
+pytestmark = pytest.mark.timeout(300)  # whoever comes first starts the ring
 
 
 @pytest.fixture(params=["postgres", "ring"])
@@ -27,7 +29,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[CartStore]:
     """Either store, its tables made."""
     if request.param == "ring":
         bed: RingBed = request.getfixturevalue("ring_bed")
-        async with open_ring(bed.settings()) as client:
+        async with open_ring(bed.settings("tests")) as client:
             yield AgreedCart(client, random=Random(1), sleep=asyncio.sleep)
         return
     settings = PostgresSettings(

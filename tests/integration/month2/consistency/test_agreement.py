@@ -10,6 +10,8 @@ import pytest
 from month2_databases.consistency import Cell, Level, Ring, settle
 from scalelab.errors import OutcomeUnknown
 
+pytestmark = pytest.mark.timeout(300)  # whoever comes first starts the ring
+
 CREATE = "INSERT INTO register (key, value) VALUES (?, ?) IF NOT EXISTS"
 
 

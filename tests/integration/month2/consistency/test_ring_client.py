@@ -8,9 +8,11 @@ import threading
 import pytest
 
 from month2_databases.consistency import Level, Ring, RingSettings, open_ring
+from month2_databases.experiments.ring_bed import RingBed
 from scalelab.errors import Conflict, InvalidInput, Unavailable
 from scalelab.lab.servers.ports import Ports
-from tests.fixtures.ring_bed import RingBed
+
+pytestmark = pytest.mark.timeout(300)  # whoever comes first starts the ring
 
 INSERT = "INSERT INTO register (key, value) VALUES (?, ?)"
 SELECT = "SELECT value FROM register WHERE key = ?"
@@ -95,7 +97,7 @@ async def test_a_closed_client_has_no_threads_left(ring_bed: RingBed) -> None:
             or type(thread).__module__.startswith("cassandra")
         }
 
-    async with open_ring(ring_bed.settings()) as client:
+    async with open_ring(ring_bed.settings("tests")) as client:
         await client.read(SELECT, ("x",))
         during = of_the_driver()
     assert during
