@@ -29,6 +29,10 @@ _WRITE = "UPDATE tunable SET value = ? WHERE key = ?"
 _READ = "SELECT value FROM tunable WHERE key = ?"
 
 
+Share = dict[tuple[Level, int], float]
+"""Of the reads at a level, of keys on that many replicas: how much was shown the old value."""
+
+
 @dataclass(slots=True)
 class Seen:
     """served: by (level, nodes alive, "read" or "write"), requests of _PROBES that were answered.
@@ -120,8 +124,21 @@ async def _is_answered(request: Awaitable[object]) -> bool:
 
 def judge(seen: Seen, keys: int) -> Result:
     """The arms, and what is claimed of them."""
+    share = {what: count / (keys * REPLICAS) for what, count in seen.stale.items()}
+    return Result(
+        arms=(*_measured(seen, share), *_foretold()),
+        shape=_claims(seen, share, keys),
+        plot=Plot(Axis("replicas that have the write (of 3)"), Axis("share of old reads")),
+        notes=(
+            "No hints, no read repair: what a replica missed, it goes on missing.",
+            "A node reads its own replica first, so ONE through a node is that node's replica.",
+            "Times are of one caller on one machine: no network, and neighbours.",
+        ),
+    )
+
+
+def _claims(seen: Seen, share: Share, keys: int) -> tuple[Claim, ...]:
     asked = keys * REPLICAS
-    share = {what: count / asked for what, count in seen.stale.items()}
     overlapping = sum(
         count for (level, holding), count in seen.stale.items() if needed(level, 3) + holding > 3
     )
@@ -132,7 +149,7 @@ def judge(seen: Seen, keys: int) -> Result:
     ]
     one = [seen.stale[Level.ONE, holding] for holding in HOLDING]
     quorum = share[Level.QUORUM, 1]
-    shape = (
+    return (
         Claim(
             "Where R + W > N no read is shown the old value.",
             overlapping == 0,
@@ -155,7 +172,10 @@ def judge(seen: Seen, keys: int) -> Result:
             "; ".join(wrong) or f"18 cells of {_PROBES} requests, all as foretold",
         ),
     )
-    arms = [
+
+
+def _measured(seen: Seen, share: Share) -> list[Arm]:
+    return [
         Arm(
             f"read {level}",
             "control" if level is Level.ONE else "treatment",
@@ -171,7 +191,10 @@ def judge(seen: Seen, keys: int) -> Result:
         )
         for level in LEVELS
     ]
-    theory = [
+
+
+def _foretold() -> list[Arm]:
+    return [
         Arm(
             f"chance at {level}",
             "theory",
@@ -183,16 +206,6 @@ def judge(seen: Seen, keys: int) -> Result:
         )
         for level in (Level.ONE, Level.QUORUM)
     ]
-    return Result(
-        arms=(*arms, *theory),
-        shape=shape,
-        plot=Plot(Axis("replicas that have the write (of 3)"), Axis("share of old reads")),
-        notes=(
-            "No hints, no read repair: what a replica missed, it goes on missing.",
-            "A node reads its own replica first, so ONE through a node is that node's replica.",
-            "Times are of one caller on one machine: no network, and neighbours.",
-        ),
-    )
 
 
 def _served_words(seen: Seen, alive: int) -> str:
