@@ -18,6 +18,7 @@ from month2_databases.sharding import (
     Ordered,
     Partial,
     ShardedDatabase,
+    SplitKeys,
     even,
 )
 from scalelab.errors import (
@@ -272,3 +273,27 @@ async def test_only_a_newer_placement_of_known_shards_is_taken(db: ShardedDataba
     newer = HashPlacement(PLACEMENT.shard_map.moved(0, "shard-1"))
     db.use(newer)
     assert db.placement is newer
+
+
+async def test_a_split_key_is_written_on_several_shards_and_read_as_one(
+    db: ShardedDatabase,
+) -> None:
+    """A counter that everybody raises: what was counted before the split is still in the sum."""
+    add = "INSERT INTO note VALUES (%s, 1) ON CONFLICT (k) DO UPDATE SET v = note.v + 1"
+    keys = SplitKeys()
+    for key in keys.split("counter", 8).reads_from("counter"):
+        await db.execute("DELETE FROM note WHERE k = %s", (key,), key=key)
+    for draw in range(20):
+        if draw == 4:
+            keys = keys.split("counter", 8)
+        key = keys.writes_to("counter", draw)
+        await db.execute(add, (key,), key=key)
+    parts = keys.reads_from("counter")
+    assert {db.placement.shard_of(key) for key in parts} == {"shard-0", "shard-1"}
+    answer = await db.scatter(
+        "SELECT sum(v)::bigint FROM note WHERE k = ANY(%s)",
+        (list(parts),),
+        merge=Aggregates((Fold.SUM,)),
+        deadline_s=WAIT_S,
+    )
+    assert answer.rows == [(20,)]
