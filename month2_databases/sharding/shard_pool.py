@@ -162,7 +162,7 @@ class ShardPool:
         except BaseException as error:
             if waiter.done() and not waiter.cancelled():
                 self._give_on(waiter.result())
-            else:
+            elif waiter in self._waiters:  # or it was passed over when its turn came
                 self._waiters.remove(waiter)
             if isinstance(error, TimeoutError):
                 raise Unavailable(

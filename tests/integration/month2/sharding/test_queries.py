@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -157,6 +158,9 @@ async def test_a_stream_gives_every_row_in_order_in_small_batches(filled: Sharde
         assert [row[0] async for row in rows] == USERS
     async with filled.stream(statement, order=Ordered((0,), limit=3), batch=4) as rows:
         assert [row[0] async for row in rows] == USERS[:3]
+    falling = Ordered((0,), descending=True)
+    async with filled.stream(f"{statement} DESC", order=falling, batch=4) as rows:
+        assert [row[0] async for row in rows] == USERS[::-1]
     async with filled.stream(statement, order=Ordered((0,)), batch=4) as rows:
         assert (await anext(rows))[0] == USERS[0]
     for database in filled.databases.values():
@@ -244,7 +248,9 @@ async def test_callers_beyond_the_queue_are_refused_and_the_queued_are_served(
         assert await queued == [(2,)]
 
 
-async def test_a_cancelled_caller_loses_nobody_elses_connection(cluster: Any) -> None:
+async def test_a_cancelled_caller_loses_nobody_elses_connection(
+    cluster: Any, wait_until: Wait
+) -> None:
     """A waiter that goes gives its turn on; a reader that goes leaves the connection usable."""
     user = one_on("shard-0")
     async with opened(cluster, size=1) as db:
@@ -253,12 +259,36 @@ async def test_a_cancelled_caller_loses_nobody_elses_connection(cluster: Any) ->
         await asyncio.sleep(0)
         waiting = asyncio.create_task(db.fetch("SELECT 2", key=user))
         last = asyncio.create_task(db.fetch("SELECT 3", key=user))
-        await asyncio.sleep(0)
+
+        async def runs() -> bool:
+            # A cancel that overtakes its statement finds nothing to cancel.
+            asked = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)'"
+            return await asyncio.to_thread(cluster.execute, cluster.primary, asked) == 1
+
+        await wait_until(runs, what="the server runs the statement")
         waiting.cancel()
         running.cancel()
         assert await last == [(3,)]
         outcomes = await asyncio.gather(running, waiting, return_exceptions=True)
         assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+
+
+async def test_callers_who_come_and_go_leave_the_pool_whole(cluster: Any) -> None:
+    """Eighty on two connections, half of them cancelled at any step: both stay in use."""
+    user = one_on("shard-0")
+    generator = random.Random(5)
+    async with opened(cluster, size=2) as db:
+        for _ in range(8):
+            tasks = [asyncio.create_task(db.fetch("SELECT 1", key=user)) for _ in range(10)]
+            for _ in range(generator.randrange(4)):
+                await asyncio.sleep(0)
+            for task in tasks:
+                if generator.random() < 0.5:
+                    task.cancel()
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(one == [(1,)] or isinstance(one, asyncio.CancelledError) for one in done)
+        both = (db.fetch("SELECT pg_backend_pid()", key=user) for _ in range(2))
+        assert len({rows[0][0] for rows in await asyncio.gather(*both)}) == 2
 
 
 async def test_only_a_newer_placement_of_known_shards_is_taken(db: ShardedDatabase) -> None:
