@@ -12,7 +12,13 @@ from month2_databases.replication.consistency_token import (
     verify,
 )
 from month2_databases.replication.metrics import SyncMetrics
-from month2_databases.replication.pool_budget import Budget, PoolSizes
+from month2_databases.replication.pool_budget import (
+    Budget,
+    PoolSizes,
+    primary_budget,
+    replica_budget,
+)
+from month2_databases.replication.pool_budget import check as check_budget
 from month2_databases.replication.read_policy import (
     ANY_REPLICA,
     CAUSAL,
@@ -93,14 +99,17 @@ __all__ = [
     "WriteSession",
     "Writing",
     "bounded_staleness",
+    "check_budget",
     "covers",
     "grants_for",
     "has_replayed",
     "judge_archiver",
     "judge_slots",
     "name_owner",
+    "primary_budget",
     "read_archiver",
     "read_slots",
+    "replica_budget",
     "sign",
     "verify",
 ]
