@@ -31,7 +31,7 @@ from scalelab.lab.servers.postgres_config import (
     socket_folder,
 )
 from scalelab.lab.servers.processes import Launch, StopSteps
-from scalelab.lab.servers.providers import Program
+from scalelab.lab.servers.providers import Program, Recipe
 
 _ONE_REPLICA_AT_A_TIME = 0x5CA1E1AC
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -60,8 +60,10 @@ class Postgres(Server):
         *,
         primary: Postgres | None = None,
         application_name: str | None = None,
+        recipe: Recipe = RECIPE,
     ) -> None:
         super().__init__(name, port)
+        self.recipe = recipe
         self.primary = primary
         self.application_name = application_name or name
         self.settings = dict(settings or {})
@@ -147,7 +149,7 @@ class Postgres(Server):
             connection.execute("SELECT pg_reload_conf()")
 
     def prepare(self) -> Launch:
-        program = self.place.providers.obtain(RECIPE)
+        program = self.place.providers.obtain(self.recipe)
         self.version = program.version
         folder, data = self.folder, self.data_dir
         self._refuse_other_major(program)

