@@ -121,12 +121,30 @@ async def _postgres(dsn: str, entries: int) -> IndexShape | None:
 def judge(grown: dict[str, dict[int, Grown]], theirs: IndexShape | None) -> Result:
     """The arms, and what is claimed of them."""
     leaf, children = (PAGE_SIZE - 16) // 16, (PAGE_SIZE - 20) // 12 + 1
-    bulk = grown["in bulk"]
-    largest = max(bulk)
-    theory = {size: levels_for(size, leaf=leaf, children=children) for size in bulk}
+    theory = {size: levels_for(size, leaf=leaf, children=children) for size in grown["in bulk"]}
+    arms = [_arm(name, found) for name, found in grown.items()]
+    points = tuple((float(size), float(len(levels))) for size, levels in theory.items())
+    arms.append(Arm("theory, packed", "theory", {"levels": str(theory[max(theory)])}, points))
+    shape_claims = _claims(grown, theory)
+    notes = [f"Our pages have {PAGE_SIZE} bytes here, so that few entries make several levels."]
+    if theirs is None:
+        notes.append("PostgreSQL's own pages were not read: it came without pageinspect.")
+    else:
+        shape_claims.append(_claim_of(theirs))
+        arms.append(_arm_of(theirs))
+    return Result(
+        arms=tuple(arms),
+        shape=tuple(shape_claims),
+        plot=Plot(Axis("entries", log=True), Axis("pages read by a lookup")),
+        notes=tuple(notes),
+    )
+
+
+def _claims(grown: dict[str, dict[int, Grown]], theory: dict[int, tuple[int, ...]]) -> list[Claim]:
+    bulk, largest = grown["in bulk"], max(theory)
     fills = {name: found[largest].shape.fill for name, found in grown.items()}
     every = [one for found in grown.values() for one in found.values()]
-    shape_claims = [
+    return [
         Claim(
             "A lookup reads exactly as many pages as the tree has levels.",
             all(one.pages_a_lookup == len(one.shape.levels) for one in every),
@@ -145,55 +163,42 @@ def judge(grown: dict[str, dict[int, Grown]], theirs: IndexShape | None) -> Resu
             ", ".join(f"{name} {fill:.1%}" for name, fill in fills.items()),
         ),
         Claim(
-            "No invariant of any tree is broken.", all(one.sound for one in every), f"{len(every)}"
+            "No invariant of any tree is broken.",
+            all(one.sound for one in every),
+            f"{len(every)} trees read whole",
         ),
     ]
-    arms = [
-        Arm(
-            name,
-            "control" if name == "in bulk" else "treatment",
-            {
-                "levels": str(found[largest].shape.levels),
-                "fill_percent": round(100 * fills[name], 1),
-                "fan_out": round(found[largest].shape.fan_out, 1),
-                "pages_a_lookup": found[largest].pages_a_lookup,
-            },
-            tuple((float(size), one.pages_a_lookup) for size, one in found.items()),
-        )
-        for name, found in grown.items()
-    ]
-    points = tuple((float(size), float(len(levels))) for size, levels in theory.items())
-    arms.append(Arm("theory, packed", "theory", {"levels": str(theory[largest])}, points))
-    notes = [f"Our pages have {PAGE_SIZE} bytes here, so that few entries make several levels."]
-    if theirs is None:
-        notes.append("PostgreSQL's own pages were not read: it came without pageinspect.")
-    else:
-        expected = levels_for(theirs.entries, leaf=_PG_LEAF, children=_PG_BRANCH)
-        shape_claims.append(
-            Claim(
-                "PostgreSQL's index has the height and the leaves that the same arithmetic says.",
-                len(theirs.levels) == len(expected) and theirs.levels[-1] == expected[-1],
-                f"{theirs.levels}, arithmetic {expected}",
-            )
-        )
-        arms.append(
-            Arm(
-                "PostgreSQL, 200,000 bigints",
-                "treatment",
-                {
-                    "levels": str(theirs.levels),
-                    "fill_percent": round(100 * theirs.fill, 1),
-                    "fan_out": round(theirs.fan_out, 1),
-                    "pages_a_lookup": theirs.height,
-                },
-            )
-        )
-    return Result(
-        arms=tuple(arms),
-        shape=tuple(shape_claims),
-        plot=Plot(Axis("entries", log=True), Axis("pages read by a lookup")),
-        notes=tuple(notes),
+
+
+def _arm(name: str, found: dict[int, Grown]) -> Arm:
+    largest = found[max(found)]
+    figures = {
+        "levels": str(largest.shape.levels),
+        "fill_percent": round(100 * largest.shape.fill, 1),
+        "fan_out": round(largest.shape.fan_out, 1),
+        "pages_a_lookup": largest.pages_a_lookup,
+    }
+    points = tuple((float(size), one.pages_a_lookup) for size, one in found.items())
+    return Arm(name, "control" if name == "in bulk" else "treatment", figures, points)
+
+
+def _claim_of(theirs: IndexShape) -> Claim:
+    expected = levels_for(theirs.entries, leaf=_PG_LEAF, children=_PG_BRANCH)
+    return Claim(
+        "PostgreSQL's index has the height and the leaves that the same arithmetic says.",
+        len(theirs.levels) == len(expected) and theirs.levels[-1] == expected[-1],
+        f"{theirs.levels}, arithmetic {expected}",
     )
+
+
+def _arm_of(theirs: IndexShape) -> Arm:
+    figures = {
+        "levels": str(theirs.levels),
+        "fill_percent": round(100 * theirs.fill, 1),
+        "fan_out": round(theirs.fan_out, 1),
+        "pages_a_lookup": theirs.height,
+    }
+    return Arm("PostgreSQL, 200,000 bigints", "treatment", figures)
 
 
 EXPERIMENT = Experiment(
