@@ -144,11 +144,8 @@ def read_description(root: Path) -> dict[str, dict[str, str]]:
 def _write_description(root: Path, addresses: Addresses, servers: Mapping[str, Postgres]) -> None:
     document = {
         "dsns": dict(addresses.dsns),
-        "superusers": {
-            name: server.superuser_dsn()
-            for name, server in servers.items()
-            if name in addresses.dsns
-        },
+        "superusers": {name: one.superuser_dsn(DATABASE) for name, one in servers.items()},
+        "maps": {"shard-map": addresses.map_dsn},
         "urls": {"orderbook": addresses.url("orderbook")},
     }
     # Mode 0600: it holds passwords.
