@@ -61,6 +61,9 @@ from scalelab.errors import (
 
 Row = Mapping[str, Any]
 
+_AGREEMENT_S = 60
+"""How long nodes may take to agree on a schema: seconds on a busy machine."""
+
 _LEVELS = {
     Level.ONE: ConsistencyLevel.ONE,
     Level.TWO: ConsistencyLevel.TWO,
@@ -113,10 +116,11 @@ class Ring:
     async def define(self, *statements: str) -> None:
         """Change the schema, one statement after the other, and wait until the nodes agree.
 
-        Raises Unavailable if they do not within 10 s, Conflict if the thing exists already.
+        Raises Unavailable if they do not within a minute, Conflict if the thing exists already.
         """
         for statement in statements:
-            asked = self._ask(statement, (), via=None)
+            patience_s = self._settings.timeout_s + _AGREEMENT_S
+            asked = self._session.execute_async(statement, timeout=patience_s)
             await self._answer(asked, writes=True)
             if not asked.is_schema_agreed:
                 raise Unavailable(
@@ -274,6 +278,7 @@ async def open_ring(settings: RingSettings) -> AsyncGenerator[Ring]:
         connect_timeout=settings.connect_timeout_s,  # pyright: ignore[reportArgumentType]
         control_connection_timeout=settings.connect_timeout_s,
         idle_heartbeat_interval=5,
+        max_schema_agreement_wait=_AGREEMENT_S,
         executor_threads=4,
         prepare_on_all_hosts=False,  # a node that was not told asks for it
     )
