@@ -37,6 +37,7 @@ OPENING = 1_000_000
 ACCOUNT = 1
 _WAITS_S = 0.3
 """How long a transfer waits for a connection to a server that is stopped."""
+_PATIENT_S = 20.0
 
 
 @dataclass(slots=True)
@@ -78,11 +79,12 @@ class Bank:
             conn.execute(DECISION_SCHEMA)
 
     @asynccontextmanager
-    async def opened(self) -> AsyncGenerator[dict[str, Database]]:
-        """Pools to all three, for this process."""
+    async def opened(self, *, away: str = "") -> AsyncGenerator[dict[str, Database]]:
+        """Pools to all three, for this process. away: the one that is known not to answer."""
         found: dict[str, Database] = {}
         for name, dsn in self.dsns.items():
-            settings = PostgresSettings(dsn, acquire_timeout_s=_WAITS_S, connect_timeout_s=1.0)
+            wait_s = _WAITS_S if name == away else _PATIENT_S
+            settings = PostgresSettings(dsn, acquire_timeout_s=wait_s, connect_timeout_s=_PATIENT_S)
             found[name] = Database(settings, name=name)
         async with found["source"], found["target"], found["register"]:
             yield found
@@ -179,7 +181,7 @@ async def _shard_away(bank: Bank, way: str, seen: Seen, *, tries: int) -> None:
     await asyncio.to_thread(bank.settle)
     await asyncio.to_thread(bank.lab.runtime.stop, "bank-target")
     try:
-        async with bank.opened() as databases:
+        async with bank.opened(away="target") as databases:
             for _ in range(tries):
                 seen.tried_away += 1
                 seen.accepted_away += await _accepted(way, databases)

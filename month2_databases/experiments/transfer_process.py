@@ -54,9 +54,9 @@ async def _transfer(way: str, stop_at: str, told: dict[str, Any]) -> None:
 
     account, amount = told["account"], told["amount"]
     async with (
-        Database(PostgresSettings(told["source"]), name="source") as source,
-        Database(PostgresSettings(told["target"]), name="target") as target,
-        Database(PostgresSettings(told["register"]), name="register") as register,
+        _database("source", told) as source,
+        _database("target", told) as target,
+        _database("register", told) as register,
     ):
         match way:
             case "two_commits":
@@ -66,6 +66,11 @@ async def _transfer(way: str, stop_at: str, told: dict[str, Any]) -> None:
             case _:
                 await transfers.saga(source, target, account, amount, checkpoint)
         await checkpoint("done")
+
+
+def _database(name: str, told: dict[str, Any]) -> Database:
+    settings = PostgresSettings(told[name], acquire_timeout_s=20.0, connect_timeout_s=20.0)
+    return Database(settings, name=name)
 
 
 if __name__ == "__main__":

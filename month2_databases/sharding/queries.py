@@ -51,8 +51,7 @@ class ShardedDatabase:
             for name, dsn in servers.items()
         }
         self._databases = {
-            name: Database(PostgresSettings(dsn, pool_min=0, pool_max=fast.size), name=name)
-            for name, dsn in servers.items()
+            name: Database(_for_transactions(dsn, fast), name=name) for name, dsn in servers.items()
         }
         self._placement = self._served(placement)
         self._stack = AsyncExitStack()
@@ -176,6 +175,16 @@ class ShardedDatabase:
     def _served(self, placement: Placement) -> Placement:
         _known(placement.shards, self._pools)
         return placement
+
+
+def _for_transactions(dsn: str, fast: FastSettings) -> PostgresSettings:
+    return PostgresSettings(
+        dsn,
+        pool_min=0,
+        pool_max=fast.size,
+        acquire_timeout_s=fast.timeout_s,
+        connect_timeout_s=fast.connect_timeout_s,
+    )
 
 
 def _known(names: Sequence[str], pools: Mapping[str, ShardPool]) -> None:

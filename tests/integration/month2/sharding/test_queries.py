@@ -40,7 +40,7 @@ WAIT_S = 20.0
 @asynccontextmanager
 async def opened(cluster: Any, **settings: Any) -> AsyncIterator[ShardedDatabase]:
     servers = {"shard-0": cluster.dsn(cluster.primary), "shard-1": cluster.dsn(cluster.lone)}
-    fast = FastSettings(**{"size": 3, "timeout_s": WAIT_S, **settings})
+    fast = FastSettings(**{"size": 3, "timeout_s": WAIT_S, "connect_timeout_s": WAIT_S, **settings})
     async with ShardedDatabase(PLACEMENT, servers, settings=fast) as made:
         yield made
 

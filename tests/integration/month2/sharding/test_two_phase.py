@@ -86,7 +86,10 @@ def bank(servers: Bank) -> Bank:
 @pytest.fixture
 async def opened(bank: Bank) -> AsyncIterator[dict[str, Database]]:
     databases = {
-        name: Database(PostgresSettings(dsn), name=name) for name, dsn in bank.dsns.items()
+        name: Database(
+            PostgresSettings(dsn, acquire_timeout_s=10.0, connect_timeout_s=10.0), name=name
+        )
+        for name, dsn in bank.dsns.items()
     }
     for database in databases.values():
         await database.__aenter__()

@@ -43,7 +43,7 @@ async def db(cluster: Any) -> AsyncIterator[ShardedDatabase]:
         with psycopg.connect(dsn, autocommit=True) as conn:
             conn.execute(UNIQUE_VALUE_SCHEMA)
             conn.execute("TRUNCATE unique_value, unique_claim")
-    settings = FastSettings(timeout_s=20.0)
+    settings = FastSettings(timeout_s=20.0, connect_timeout_s=20.0)
     async with ShardedDatabase(PLACEMENT, servers, settings=settings) as made:
         yield made
 
@@ -147,7 +147,8 @@ async def test_ids_of_all_processes_differ_and_cost_one_query_a_block(database_d
     """Two allocators of blocks of ten, fifty ids each, twenty callers at once."""
     with psycopg.connect(database_dsn, autocommit=True) as conn:
         conn.execute(ID_BLOCK_SCHEMA)
-    async with Database(PostgresSettings(database_dsn), name="ids") as database:
+    settings = PostgresSettings(database_dsn, acquire_timeout_s=20.0, connect_timeout_s=20.0)
+    async with Database(settings, name="ids") as database:
         makers = [IdBlocks(database, "order", size=10) for _ in range(2)]
         ids = await asyncio.gather(*(makers[n % 2].take() for n in range(100)))
         assert len(set(ids)) == 100
