@@ -147,6 +147,7 @@ class Mover:
         self.journal = Journal(store.database)
         self.report = MoveReport()
         self._fenced_at_s: float | None = None
+        self._known: dict[str, list[Layout]] = {}
 
     async def plan(self, name: str, slots: Sequence[int], target: str) -> Move:
         """Write a move down, after everything that can be checked beforehand was checked.
@@ -335,9 +336,13 @@ class Mover:
         )
 
     async def _layouts(self, move: Move) -> list[Layout]:
+        """How the tables look, asked once: not inside the fence, where writers wait."""
+        if move.name in self._known:
+            return self._known[move.name]
         for name in (move.source, move.target):
             if name not in self._servers:
                 raise NotFound(f"nobody told how to reach {name}", code="shard_unknown")
         ours = await layouts_of(self._servers[move.source], self._tables)
         check_same(ours, await layouts_of(self._servers[move.target], self._tables))
+        self._known[move.name] = ours
         return ours
