@@ -188,7 +188,7 @@ class PatroniNode(Server):
     def hold_replication(self) -> None:
         """SIGSTOP the processes that send the log to replicas: connections stay, nothing leaves."""
         members = processes.family(self.postmaster() or 0)[1:]
-        senders = [one for one in members if "walsender" in " ".join(one.cmdline())]
+        senders = [one for one in members if "walsender" in _command(one)]
         if not senders:
             raise ServerFailed(f"{self.name} sends its log to nobody.")
         _send(senders, signal.SIGSTOP)
@@ -206,6 +206,14 @@ class PatroniNode(Server):
 
     def _word(self, role: str) -> str:
         return self.place.secret(f"{self.scope}.{role}")
+
+
+def _command(process: psutil.Process) -> str:
+    """Its command line; "" for one that has ended meanwhile, as workers of PostgreSQL do."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _send(members: Sequence[psutil.Process], number: signal.Signals) -> None:
