@@ -187,6 +187,19 @@ def test_removing_all_gives_all_pages_back_and_they_are_used_again(folder: Path)
         assert sizes[1] <= sizes[0] * 1.1
 
 
+@pytest.mark.parametrize("page_size", [96, 128])
+def test_every_page_stays_half_full_down_to_the_last_key(folder: Path, page_size: int) -> None:
+    """T1 to T4 after each of 150 removals in random order, from packed pages."""
+    numbers = list(range(150))
+    with PageFile(folder / "t", page_size=page_size, sync=False) as pages:
+        bulk_load(pages, [(key, key) for key in numbers])
+        tree = BPlusTree(pages)
+        Random(3).shuffle(numbers)
+        for key in numbers:
+            assert tree.remove(key)
+            assert violations(tree) == []
+
+
 def test_the_text_shows_levels_links_and_the_middle_cut_out(folder: Path) -> None:
     """What a person reads."""
     with PageFile(folder / "t", page_size=64, sync=False) as pages:
