@@ -34,6 +34,7 @@ _CLOSES = {
     "prometheus": "live metrics and alerts of a stack",
     "etcd": "failover by Patroni: its tests and experiments",
     "patroni": "failover by Patroni: its tests and experiments",
+    "pgbackrest": "backups by pgBackRest; our own tool serves without it",
     "pgbouncer": "reads through a pooler, and what breaks behind one",
 }
 

@@ -20,10 +20,12 @@ from scalelab.lab.servers.patroni_config import PatroniSettings
 from scalelab.lab.servers.pgbouncer import PgBouncer
 from scalelab.lab.servers.postgres import Postgres
 from scalelab.lab.servers.postgres_cluster import PostgresCluster
+from scalelab.lab.servers.postgres_copy import PostgresCopy
 from scalelab.lab.servers.prometheus import Prometheus
 from scalelab.lab.servers.providers import Capability, ProviderOptions, Providers
 from scalelab.lab.servers.redis import Redis
 from scalelab.lab.servers.service import Service, ServiceSpec
+from scalelab.lab.servers.wal_receiver import WalReceiver
 
 __all__ = [
     "DATA_CENTRE",
@@ -42,6 +44,7 @@ __all__ = [
     "Place",
     "Postgres",
     "PostgresCluster",
+    "PostgresCopy",
     "Prometheus",
     "ProviderOptions",
     "Providers",
@@ -51,6 +54,7 @@ __all__ = [
     "ServerMissing",
     "Service",
     "ServiceSpec",
+    "WalReceiver",
     "capabilities",
     "stand_in",
 ]

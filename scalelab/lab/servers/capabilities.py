@@ -7,6 +7,7 @@ from scalelab.lab.servers import (
     memcached,
     nginx,
     patroni_program,
+    pgbackrest,
     pgbouncer,
     postgres_config,
     prometheus,
@@ -28,6 +29,7 @@ def capabilities(providers: Providers) -> list[Capability]:
         memcached.RECIPE,
         prometheus.RECIPE,
         pgbouncer.RECIPE,
+        pgbackrest.RECIPE,
         etcd.RECIPE,
     )
     rows = [providers.capability(recipe) for recipe in recipes]

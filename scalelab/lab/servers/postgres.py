@@ -237,11 +237,15 @@ class Postgres(Server):
             if not _exists(connection, known, slot):
                 connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", (slot,))
 
-    def _passfile(self, primary: Postgres) -> Path:
-        path = self.folder / "replication.pgpass"
-        word = primary.password(REPLICATION_ROLE)
+    def replication_passfile(self, folder: Path) -> Path:
+        """A password file in `folder` for whoever follows this server's log."""
+        path = folder / "replication.pgpass"
+        word = self.password(REPLICATION_ROLE)
         self.place.write(path, f"*:*:*:{REPLICATION_ROLE}:{word}\n")
         return path
+
+    def _passfile(self, primary: Postgres) -> Path:
+        return primary.replication_passfile(self.folder)
 
     def _refuse_other_major(self, program: Program) -> None:
         try:
