@@ -80,6 +80,34 @@ class Transfers(threading.Thread):
             connection.commit()
 
 
+def point_in_the_middle_of_a_transfer(dsns: dict[str, str], name: str) -> dict[str, int]:
+    """Ask for a point when a transfer has committed on the first shard and not on the second; the
+    second commit comes once the barrier waits for it, or once the point is there already. The
+    account -1 is this transfer's alone: no mover waits for it."""
+    (first, second), answer = sorted(dsns), list[dict[str, int]]()
+    with psycopg.connect(dsns[first]) as one, psycopg.connect(dsns[second]) as other:
+        for connection in (one, other):
+            join_barrier(connection)
+        one.execute("UPDATE account SET balance = balance - 500 WHERE id = -1")
+        other.execute("UPDATE account SET balance = balance + 500 WHERE id = -1")
+        one.commit()
+        asking = threading.Thread(
+            target=lambda: answer.append(restore_point(dsns, name, timeout_s=30.0))
+        )
+        asking.start()
+        with psycopg.connect(dsns[second], autocommit=True) as looking:
+            while asking.is_alive():
+                row = looking.execute(
+                    "SELECT count(*) FROM pg_locks"
+                    " WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND NOT granted"
+                ).fetchone()
+                if row != (0,):
+                    break
+        other.commit()
+        asking.join(60.0)
+    return answer[0]
+
+
 def test_shards_restored_to_one_point_agree_on_every_transfer(
     backup_runtime: Runtime, providers: Providers
 ) -> None:
@@ -95,17 +123,17 @@ def test_shards_restored_to_one_point_agree_on_every_transfer(
         with psycopg.connect(dsns[name], autocommit=True) as connection:
             connection.execute("CREATE TABLE account (id int PRIMARY KEY, balance bigint)")
             connection.execute(
-                "INSERT INTO account SELECT n, %s FROM generate_series(0, %s) n",
+                "INSERT INTO account SELECT n, %s FROM generate_series(-1, %s) n",
                 (BALANCE, ACCOUNTS - 1),
             )
         one.tool.backup()
-    movers = [Transfers(dsns, seed) for seed in range(4)]
+    movers = [Transfers(dsns, seed) for seed in range(3)]
     for mover in movers:
         mover.start()
-    points: dict[str, int] = {}
     try:
-        for _ in range(5):  # the last point of that name is as good as the first
-            points = restore_point(dsns, "all-shards", timeout_s=30.0)
+        for number in range(3):
+            restore_point(dsns, f"earlier-{number}", timeout_s=30.0)
+        points = point_in_the_middle_of_a_transfer(dsns, "all-shards")
     finally:
         for mover in movers:
             mover.ending.set()
@@ -124,7 +152,7 @@ def test_shards_restored_to_one_point_agree_on_every_transfer(
                 row = connection.execute("SELECT sum(balance)::bigint FROM account").fetchone()
         assert row is not None
         total += row[0]
-    assert total == 2 * ACCOUNTS * BALANCE
+    assert total == 2 * (ACCOUNTS + 1) * BALANCE
 
 
 def test_a_point_gives_up_while_a_transfer_stays_open(database_dsn: str) -> None:
