@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from month1_caching_gateway.gateway.cache_fetch import Fetch, FetchSeat
-from month1_caching_gateway.gateway.heads import Framing, ResponseHead, joined
+from month1_caching_gateway.gateway.heads import Framing, RequestHead, ResponseHead, joined
 from month1_caching_gateway.gateway.interception import OwnAnswer, Seat, Tap
 from month1_caching_gateway.gateway.known_hits import KnownHits
 from month1_caching_gateway.gateway.plane import Plane
@@ -98,17 +98,24 @@ class ResponseCache:
             return None
         policy = route.cache
         if policy is not None:
-            known = self._known.find(head, policy, account.began_s)
+            known = self.recall(head, policy, account.began_s)
             if known is not None:
-                self._store.touch(known[0])
-                self._count("hit")
-                return known[1]
+                return known
         host = head.named.get(b"host", b"").lower()
         if head.method not in _SAFE:
             return _Invalidation(self, host, target.path)
         if policy is None or head.method not in _SERVED:
             return None
         return self._serve(plane, account, policy, key_of(host, target.path, None))
+
+    def recall(self, head: RequestHead, policy: CachePolicy, now_s: float) -> OwnAnswer | None:
+        """The hit that these very bytes were before, while it is kept and fresh."""
+        known = self._known.find(head, policy, now_s)
+        if known is None:
+            return None
+        self._store.touch(known[0])
+        self._count("hit")
+        return known[1]
 
     def _serve(
         self, plane: Plane, account: Account, policy: CachePolicy, at: Key

@@ -27,6 +27,7 @@ from month1_caching_gateway.gateway.headers import Caller, caller
 from month1_caching_gateway.gateway.heads import Framing
 from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.problems import Refused
+from month1_caching_gateway.gateway.remembered import remembered_answer
 from month1_caching_gateway.gateway.snapshot import Snapshot
 from month1_caching_gateway.gateway.tunnel import Tunnel
 
@@ -239,6 +240,14 @@ class ClientConnection(asyncio.Protocol):
         except Refused as refused:
             self._refuse_unread(refused)
             return False
+        interceptor = self._plane.interceptor
+        if interceptor is not None:
+            known = remembered_answer(self._plane, interceptor, self, head)
+            if known is not None:
+                self.write(known)
+                self._served = True
+                self._read_deadline_s = self._after(self._settings.idle_timeout_s)
+                return True
         self._read_deadline_s = _NEVER_S
         if head.framing is not _NO_BODY:
             self._body = open_body(head.framing, head.length, trailers=False)

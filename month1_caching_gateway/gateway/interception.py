@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from month1_caching_gateway.gateway.heads import Framing, ResponseHead
+from month1_caching_gateway.gateway.heads import Framing, RequestHead, ResponseHead
 from month1_caching_gateway.gateway.problems import Header
+from month1_caching_gateway.gateway.routes import Route
 from month1_caching_gateway.gateway.upstream_connection import AnswerSink, UpstreamConnection
 
 if TYPE_CHECKING:
@@ -69,6 +70,13 @@ class Interceptor(Protocol):
 
     def before_forward(self, account: Account) -> OwnAnswer | Seat | Tap | None:
         """An answer, a seat, an ear for the service's answer, or nothing. Raises Refused."""
+        ...
+
+    def recall(self, head: RequestHead, route: Route, now_s: float) -> OwnAnswer | None:
+        """The answer of a request that had it before, byte for byte, if nothing has changed.
+
+        Only of one that `before_forward` answered for this route without a word on its caller.
+        """
         ...
 
     def sweep(self, now_s: float) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from month1_caching_gateway.gateway import GatewaySettings, Route
+from month1_caching_gateway.ratelimit import Policy
 from month1_caching_gateway.response_cache import CachePolicy
 from scalelab.clock import ManualClock
 from tests.integration.month1.gateway.harness import (
@@ -330,6 +331,51 @@ async def test_a_remembered_hit_ends_with_the_change_the_second_and_the_freshnes
         assert aged == ["2", "2"]
         assert stale == [b"answer 4"] * 2
         assert len(app.seen) == 4
+
+
+async def test_a_remembered_hit_is_accounted_for_as_any_request() -> None:
+    """Each has an id of its own, a line in the log, and its place in the counts."""
+    async with peer(Service()) as app, running(app) as gateway, client(gateway.port) as http:
+        ids = [(await http.ask("GET", "/p")).headers["x-request-id"] for _ in range(4)]
+        await until(lambda: len(gateway.records()) == 4)
+        logged = [(one["request_id"], one["status"], one["bytes_out"]) for one in gateway.records()]
+        assert logged == [(one, 200, len(b"answer 1")) for one in ids]
+        assert len(set(ids)) == 4
+        assert gateway.metric("gateway_requests_total", route="/*", method="GET", status="200") == 4
+        assert len(app.seen) == 1
+
+
+async def test_a_remembered_hit_of_head_has_no_body_and_pipelined_ones_keep_their_order() -> None:
+    """The next answer on the connection begins where this one ends."""
+    async with peer(Service()) as app, running(app) as gateway, client(gateway.port) as http:
+        for _ in range(2):
+            await http.ask("GET", "/p")
+            await http.ask("HEAD", "/p")
+        lines = "GET /p HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        await http.send((lines.replace("GET", "HEAD") + lines + lines).encode())
+        bare = await http.answer(to="HEAD")
+        assert (bare.headers["content-length"], bare.body) == ("8", b"")
+        assert [(await http.answer()).body for _ in range(2)] == [b"answer 1"] * 2
+        assert len(app.seen) == 1
+
+
+async def test_a_remembered_hit_ends_with_the_rules_it_was_found_under() -> None:
+    """After a reload without a cache the service is asked; after one with a limit it counts."""
+    async with peer(Service()) as app, running(app) as gateway, client(gateway.port) as http:
+        for _ in range(3):
+            await http.ask("GET", "/p")
+        rules = gateway.gateway.rules
+        gateway.gateway.apply(
+            dataclasses.replace(rules, routes=(dataclasses.replace(ROUTE, cache=None),))
+        )
+        assert (await http.ask("GET", "/p")).body == b"answer 2"
+        limited = dataclasses.replace(ROUTE, rate="few")
+        gateway.gateway.apply(
+            dataclasses.replace(rules, routes=(limited,), rates={"few": Policy(2, 0.001)})
+        )
+        statuses = [(await http.ask("GET", "/p")).status for _ in range(3)]
+        assert statuses == [200, 200, 429]
+        assert len(app.seen) in (2, 3)
 
 
 async def test_a_refused_change_forgets_nothing() -> None:
