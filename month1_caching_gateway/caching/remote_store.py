@@ -80,7 +80,7 @@ class RemoteStore(ABC):
 
     async def read(self, keys: Sequence[str]) -> dict[str, Entry] | None:
         """What stands under these keys, fences included; None: the server cannot say."""
-        return await self._reads.ask(keys)
+        return await self._reads.answer(keys)
 
     async def put(self, entries: Lifetimes) -> set[str] | None:
         """Store entries where no newer one stands; the keys that were stored. None: nobody knows.

@@ -1,11 +1,11 @@
 """States in Redis: one count for all gateways, one script call for all questions of a tick.
 
 Theory of operation
-    The cost of a question is the client's work per call, not the script. So `ask` only appends to
-    a list; the first one of an event-loop tick begins a task, which sends the whole list as one
-    EVALSHA of at most `max_batch` keys (a long script would hold up every other user of the
-    server), with the arguments once where all are alike. No timer: an idle gateway adds no latency.
-    The script reads the server's own TIME, therefore clocks of gateways never matter.
+    The cost of a question is the client's work per call, not the script. So what is asked in one
+    turn of the event loop goes out as one EVALSHA (scalelab/clients/tick_batches.py) of at most
+    `max_batch` keys (a long script would hold up every other user of the server), with the
+    arguments once where all are alike. No timer: an idle gateway adds no latency. The script reads
+    the server's own TIME, therefore clocks of gateways never matter.
 
 Guarantees
     Exact over all processes that share the server: the invariants of each algorithm's core. A
@@ -18,9 +18,7 @@ With Redis Cluster all keys of a batch must be in one slot; give each slot its o
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -30,6 +28,7 @@ from redis.exceptions import NoScriptError
 from month1_caching_gateway.ratelimit.algorithm import Algorithm
 from month1_caching_gateway.ratelimit.token_bucket import Decision
 from scalelab.clients.redis import map_errors
+from scalelab.clients.tick_batches import TickBatches
 from scalelab.errors import OutcomeUnknown, ScalelabError, Unavailable
 
 Q = TypeVar("Q")
@@ -42,11 +41,8 @@ class _ScriptCalls(Protocol):
     async def script_load(self, script: str) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Check:
-    key: str
-    arguments: tuple[str, ...]
-    answer: asyncio.Future[Decision]
+_Check = tuple[str, tuple[str, ...]]
+"""Key and arguments."""
 
 
 class RedisBatches(Generic[Q]):
@@ -70,91 +66,56 @@ class RedisBatches(Generic[Q]):
         self._algorithm = algorithm
         self._prefix = prefix
         self._deadline_s = deadline_s
-        self._max_batch = max_batch
-        self._max_batches = max_batches
-        self._max_pending = max_pending
         self._script = script_text(algorithm)
         self._sha: str | None = None
-        self._pending: deque[_Check] = deque()
-        self._flush_is_due = False
-        self._batches: set[asyncio.Task[None]] = set()
+        self._batches: TickBatches[_Check, Decision] = TickBatches(
+            self._send,
+            what="the rate limiter's store",
+            max_batch=max_batch,
+            max_batches=max_batches,
+            max_pending=max_pending,
+        )
 
     def ask(self, key: str, question: Q) -> asyncio.Future[Decision]:
-        """Put the question into this tick's batch; the answer comes with the batch.
+        """Put the question into this turn's batch; the answer comes with the batch.
 
         Raises InvalidInput and, with too many waiting, Unavailable (not counted) at once; the
         future raises Unavailable or OutcomeUnknown (perhaps counted).
         """
         self._algorithm.check(question)
-        if len(self._pending) >= self._max_pending:
-            raise Unavailable("too many rate checks are waiting for Redis")
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Decision] = loop.create_future()
-        self._pending.append(_Check(key, self._algorithm.pack(question), answer))
-        if not self._flush_is_due:
-            self._flush_is_due = True
-            self._begin_batch()
-        return answer
+        return self._batches.ask((key, self._algorithm.pack(question)))
+
+    async def answer(self, key: str, question: Q) -> Decision:
+        """As `ask`, for whoever can wait; at once, if nobody shares."""
+        self._algorithm.check(question)
+        return await self._batches.answer((key, self._algorithm.pack(question)))
 
     async def aclose(self) -> None:
         """Wait for the batches under way; each ends by its deadline. Checks not yet sent fail."""
-        for check in self._pending:
-            _fail(check, Unavailable("the rate limiter's store is closed"))
-        self._pending.clear()
-        await asyncio.gather(*self._batches)
+        await self._batches.aclose()
 
-    def _begin_batch(self) -> None:
-        """A task's first step comes after this tick: until then checks are only collected."""
-        if len(self._batches) < self._max_batches:
-            task = asyncio.get_running_loop().create_task(self._send_pending())
-            self._batches.add(task)
-            task.add_done_callback(self._batch_done)
-
-    def _batch_done(self, task: asyncio.Task[None]) -> None:
-        self._batches.discard(task)
-        if self._pending:
-            self._begin_batch()
-
-    async def _send_pending(self) -> None:
-        size = min(self._max_batch, len(self._pending))
-        batch = [self._pending.popleft() for _ in range(size)]
-        self._flush_is_due = bool(self._pending)
-        if self._flush_is_due:
-            self._begin_batch()
-        if batch:
-            await self._send(batch)
-
-    async def _send(self, batch: Sequence[_Check]) -> None:
+    async def _send(self, batch: Sequence[_Check]) -> list[Decision]:
         try:
             async with asyncio.timeout(self._deadline_s):
                 with map_errors():
                     raw = await self._run_script(batch)
-            for at, check in enumerate(batch):
-                if not check.answer.done():
-                    admitted, remaining, wait_s = raw[3 * at : 3 * at + 3]
-                    check.answer.set_result(
-                        Decision(admitted == 1, float(remaining), float(wait_s))
-                    )
         except TimeoutError as error:
-            late = OutcomeUnknown(f"Redis did not answer in {self._deadline_s} s")
-            late.__cause__ = error
-            _fail_all(batch, late)
-        except (Unavailable, OutcomeUnknown) as error:
-            _fail_all(batch, error)
-        except ScalelabError as error:
-            refused = Unavailable(f"Redis refused the rate check: {error}")
-            refused.__cause__ = error
-            _fail_all(batch, refused)
-        except BaseException:
-            _fail_all(batch, OutcomeUnknown("the rate check was cancelled after sending"))
+            raise OutcomeUnknown(f"Redis did not answer in {self._deadline_s} s") from error
+        except (Unavailable, OutcomeUnknown):
             raise
+        except ScalelabError as error:
+            raise Unavailable(f"Redis refused the rate check: {error}") from error
+        return [
+            Decision(raw[at] == 1, float(raw[at + 1]), float(raw[at + 2]))
+            for at in range(0, 3 * len(batch), 3)
+        ]
 
     async def _run_script(self, batch: Sequence[_Check]) -> list[int | bytes]:
-        keys = [self._prefix + check.key for check in batch]
-        first = batch[0].arguments
+        keys = [self._prefix + key for key, _ in batch]
+        first = batch[0][1]
         arguments = list(first)
-        if any(check.arguments != first for check in batch):
-            arguments = [one for check in batch for one in check.arguments]
+        if any(given != first for _, given in batch):
+            arguments = [one for _, given in batch for one in given]
         if self._sha is None:
             self._sha = await self._client.script_load(self._script)
         try:
@@ -169,13 +130,3 @@ def script_text(algorithm: Algorithm[Any, Any]) -> str:
     """The algorithm's Lua script, from the file beside this one."""
     folder = resources.files("month1_caching_gateway.ratelimit")
     return folder.joinpath(algorithm.script).read_text("utf-8")
-
-
-def _fail(check: _Check, error: Exception) -> None:
-    if not check.answer.done():
-        check.answer.set_exception(error)
-
-
-def _fail_all(batch: Sequence[_Check], error: Exception) -> None:
-    for check in batch:
-        _fail(check, error)

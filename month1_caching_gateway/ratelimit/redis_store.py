@@ -48,7 +48,7 @@ class RedisStore:
 
     async def check(self, key: str, policy: Policy, *, cost: float = 1.0) -> Decision:
         """As `ask`, for whoever can wait."""
-        return await self._batches.ask(key, Ask(policy, cost))
+        return await self._batches.answer(key, Ask(policy, cost))
 
     async def aclose(self) -> None:
         """Wait for the batches under way; each ends by its deadline. Checks not yet sent fail."""

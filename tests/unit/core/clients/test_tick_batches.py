@@ -91,3 +91,72 @@ async def test_closing_fails_what_was_not_sent() -> None:
     await batches.aclose()
     with pytest.raises(Unavailable):
         await waiting
+
+
+async def _after_lone_ones(server: Server) -> TickBatches[int, int]:
+    """Batches that have seen a row of questions that travelled alone."""
+    batches = TickBatches(server.send, what="a server")
+    server.open.set()
+    for number in range(20):
+        assert await batches.answer(number) == 2 * number
+    server.open.clear()
+    server.batches.clear()
+    return batches
+
+
+async def test_who_was_alone_for_a_while_sends_at_once() -> None:
+    """No turn of the loop is waited for, and the first one who comes beside it shares again."""
+    server = Server()
+    batches = await _after_lone_ones(server)
+    first = batches.answer(1)
+    first.send(None)
+    assert server.batches == [[1]]
+    second, third = batches.ask(2), batches.ask(3)
+    server.open.set()
+    assert await asyncio.gather(second, third) == [4, 6]
+    assert server.batches == [[1], [2, 3]]
+    first.close()
+    server.batches.clear()
+    assert await asyncio.gather(*(batches.answer(n) for n in range(3))) == [0, 2, 4]
+    assert server.batches == [[0, 1, 2]]
+
+
+async def test_the_bound_counts_what_was_sent_at_once() -> None:
+    """With one request allowed, the next waits for the one that went alone, and then goes."""
+    server = Server()
+    batches = await _after_lone_ones(server)
+    batches._max_batches = 1  # pyright: ignore[reportPrivateUsage]
+    alone = asyncio.create_task(batches.answer(1))
+    await asyncio.sleep(0)
+    waiting = batches.ask(2)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert server.batches == [[1]]
+    server.open.set()
+    assert (await alone, await waiting) == (2, 4)
+
+
+async def test_an_error_of_what_was_sent_at_once_is_its_callers() -> None:
+    """And the next question is fresh."""
+    server = Server()
+    batches = await _after_lone_ones(server)
+    server.open.set()
+    server.error = Unavailable("away")
+    with pytest.raises(Unavailable):
+        await batches.answer(1)
+    server.error = None
+    assert await batches.answer(2) == 4
+
+
+async def test_closing_waits_for_what_was_sent_at_once() -> None:
+    """Its caller gets its answer first."""
+    server = Server()
+    batches = await _after_lone_ones(server)
+    alone = asyncio.create_task(batches.answer(1))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(batches.aclose())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    server.open.set()
+    await closing
+    assert await alone == 2
