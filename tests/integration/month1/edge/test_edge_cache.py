@@ -32,6 +32,12 @@ async def get(
         return answer.status, await answer.read(), answer.headers.get("x-edge-cache", "")
 
 
+async def holds(edge: Nginx, answers: int) -> None:
+    """Wait for the files: an answer is put in its place a moment after it was sent."""
+    folder = cache_folder(edge)
+    await until(lambda: len(list(kept(folder))) == answers, f"{answers} answers are kept")
+
+
 async def get_until(http: aiohttp.ClientSession, edge: Nginx, path: str, wanted: str) -> bytes:
     """Ask until the cache gives `wanted`; the body that came with it."""
     async with asyncio.timeout(30):
@@ -201,6 +207,7 @@ async def test_a_purge_takes_every_variant_of_one_address_and_no_other(
         for language in ("en", "de"):
             await get(http, edge, "/p/1?x=1", **{"Accept-Language": language})
         await get(http, edge, "/p/10?x=1")
+        await holds(edge, 3)
         behind.body = b"second"
         assert purge(cache_folder(edge), "/p/1?x=1") == 2
         for language in ("en", "de"):
@@ -219,6 +226,7 @@ async def test_a_purge_by_prefix_takes_all_below_it(
         edge = await started(in_front_of(behind, next(edge_names)))
         for path in ("/api/a", "/api/b?c=d", "/static/x.css"):
             await get(http, edge, path)
+        await holds(edge, 3)
         assert purge(cache_folder(edge), "/api/", prefix=True) == 2
         assert [one.target for one in kept(cache_folder(edge))] == ["/static/x.css"]
 
@@ -235,6 +243,7 @@ async def test_a_new_generation_sees_nothing_that_was_kept_before(
         behind.body = b"second"
         later = await started(in_front_of(behind, f"{name}-later", cache=EdgeCache(generation=2)))
         assert (await get(http, later, "/a"))[1] == b"second"
+        await holds(later, 1)
         assert "g2" in "".join(
             path.read_bytes().decode("latin-1") for path in cache_folder(later).glob("*/*/*")
         )

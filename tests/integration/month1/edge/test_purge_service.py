@@ -13,7 +13,7 @@ import pytest
 from month1_caching_gateway.edge import EdgeSettings, Servers, create_purge_app, kept
 from scalelab.lab.servers import Nginx
 from scalelab.telemetry import TelemetrySettings, build_telemetry
-from tests.integration.month1.edge.bed import Origin, cache_folder, origin
+from tests.integration.month1.edge.bed import Origin, cache_folder, origin, until
 from tests.integration.month1.edge.conftest import StartEdge
 
 GOOD = {"Authorization": "Bearer right"}
@@ -37,7 +37,11 @@ async def edges(
         servers = Servers((f"127.0.0.1:{behind.port}",))
         made.append(await started(EdgeSettings(next(edge_names), ("127.0.0.1",), servers)))
         for path in ("/p/1", "/p/2"):
-            await http.get(made[-1].url + path)
+            async with http.get(made[-1].url + path) as answer:
+                await answer.read()
+    for edge in made:  # an answer is put in its place a moment after it was sent
+        folder = cache_folder(edge)
+        await until(lambda folder=folder: len(list(kept(folder))) == 2, "both answers are kept")
     return made
 
 
