@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from month2_databases.sharding import (
-    GUARD_DDL,
     MapStore,
     ShardMap,
     ShardSettings,
     StoredMap,
-    guard_table,
-    open_slots,
+    set_up_shard,
 )
 from scalelab.clients import migrations
 from scalelab.clients.postgres import Database, PostgresSettings
@@ -38,19 +36,14 @@ async def prepare_shards(shards: Sequence[ShardSettings], stored: StoredMap) -> 
     """Bring every shard's schema up to date and open its slots, side by side."""
     async with asyncio.TaskGroup() as group:
         for shard in shards:
-            group.create_task(_prepare(shard, stored.shard_map))
+            group.create_task(_prepare(shard, stored))
 
 
-async def _prepare(shard: ShardSettings, shard_map: ShardMap) -> None:
+async def _prepare(shard: ShardSettings, stored: StoredMap) -> None:
     scripts = Path(__file__).with_name("migrations")
     await asyncio.to_thread(migrations.upgrade, shard.primary, scripts)
     async with (
         Database(PostgresSettings(shard.primary), name=shard.name) as database,
         database.transaction() as conn,
     ):
-        await conn.execute(GUARD_DDL.encode())
-        await guard_table(conn, TABLE, SLOT)
-        slots = shard_map.slots_of(shard.name)
-        # A later map's slots were opened by the move that brought them here.
-        if slots and shard_map.version == 1:
-            await open_slots(conn, slots, map_version=1)
+        await set_up_shard(conn, shard.name, {TABLE: SLOT}, stored)

@@ -16,14 +16,12 @@ from month2_databases.resharding.servers import ShardServer, session
 from month2_databases.resharding.steps import Move
 from month2_databases.resharding.tables import MovedTable
 from month2_databases.sharding import (
-    GUARD_DDL,
     MapStore,
     even,
-    guard_table,
-    open_slots,
     owned_slots,
     owned_twice,
     read_slots,
+    set_up_shard,
     show_slots,
     to_document,
 )
@@ -65,23 +63,15 @@ class MoverSettings(BaseSettings):
 
 
 async def init(settings: MoverSettings) -> dict[str, Any]:
-    """The map's table, the guard on every shard and table, the first map. Repeatable.
-
-    Slots are opened only on a shard that says of none that it has it, so that running this again,
-    or with a shard more, gives nobody a slot it has lost.
-    """
+    """The map's table, the guard on every shard and table, the first map. Repeatable."""
     async with _store(settings) as store:
         await store.create()
         names = [name for name in settings.serving.split(",") if name] or list(settings.shards)
         stored = await store.begin(even(names))
         for server in settings.servers.values():
             async with session(server) as conn, conn.transaction():
-                await conn.execute(GUARD_DDL)
-                for table in settings.moved_tables:
-                    await guard_table(conn, table.name, table.slot)
-                slots = stored.shard_map.slots_of(server.name)
-                if stored.version == 1 and slots and not await owned_slots(conn):
-                    await open_slots(conn, slots, map_version=stored.version)
+                tables = {table.name: table.slot for table in settings.moved_tables}
+                await set_up_shard(conn, server.name, tables, stored)
     return await status(settings)
 
 

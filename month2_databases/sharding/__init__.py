@@ -43,6 +43,7 @@ from month2_databases.sharding.shard_map import (
     parse_shards,
 )
 from month2_databases.sharding.shard_pool import FastSettings, ShardPool
+from month2_databases.sharding.shard_setup import set_up_shard
 from month2_databases.sharding.slot_entry import EntryPolicy
 from month2_databases.sharding.slot_guard import (
     GUARD_DDL,
@@ -143,6 +144,7 @@ __all__ = [
     "read_slots",
     "refusal_of",
     "refuse_owned",
+    "set_up_shard",
     "show_slots",
     "to_document",
     "top",
