@@ -14,16 +14,15 @@ import psycopg
 
 from month2_databases.resharding import MovedTable, MoveHook, Mover, MoveSettings, ShardServer
 from month2_databases.sharding import (
-    GUARD_DDL,
     EntryPolicy,
     MapStore,
     MapWatch,
     PoolSizes,
     ShardRouter,
     ShardSettings,
+    StoredMap,
     even,
-    guard_table,
-    open_slots,
+    set_up_shard,
 )
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.clock import SystemClock
@@ -168,13 +167,9 @@ async def bed(
     stored = even([one.name for one in running[:serving]])
     for shard, dsn in dsns.items():
         async with await psycopg.AsyncConnection[Any].connect(dsn) as conn:
-            slots = list(stored.slots_of(shard))
-            await conn.execute(GUARD_DDL)
             await conn.execute(_DDL)
-            await conn.execute(_FILL, (slots, rows_per_slot))
-            await guard_table(conn, TABLE)
-            if slots:
-                await open_slots(conn, slots, map_version=1)
+            await conn.execute(_FILL, (list(stored.slots_of(shard)), rows_per_slot))
+            await set_up_shard(conn, shard, {TABLE: "slot"}, StoredMap(stored))
         async with await psycopg.AsyncConnection[Any].connect(dsn, autocommit=True) as conn:
             await conn.execute("VACUUM ANALYZE entry")
     admins = {one.name: ShardServer(one.name, one.superuser_dsn(database)) for one in running}

@@ -17,16 +17,15 @@ import pytest
 
 from month2_databases.resharding import MovedTable, Mover, MoveSettings, ShardServer
 from month2_databases.sharding import (
-    GUARD_DDL,
     EntryPolicy,
     MapStore,
     MapWatch,
     PoolSizes,
     ShardRouter,
     ShardSettings,
+    StoredMap,
     even,
-    guard_table,
-    open_slots,
+    set_up_shard,
 )
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.clock import SystemClock
@@ -215,11 +214,9 @@ async def shop(
     shard_map = even(list(SHARDS))
     for shard, dsn in shard_dsns.items():
         async with await psycopg.AsyncConnection.connect(dsn) as conn:
-            await conn.execute(GUARD_DDL)
             await conn.execute(_DDL)
-            for table in TABLES:
-                await guard_table(conn, table.name)
-            await open_slots(conn, shard_map.slots_of(shard), map_version=1)
+            tables = {table.name: table.slot for table in TABLES}
+            await set_up_shard(conn, shard, tables, StoredMap(shard_map))
     async with AsyncExitStack() as stack:
         maps = Database(PostgresSettings(database_dsn), name="maps")
         store = MapStore(await stack.enter_async_context(maps))
