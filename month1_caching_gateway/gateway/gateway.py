@@ -225,6 +225,7 @@ class Gateway:
     async def _drain(self) -> None:
         settings = self._settings
         give_up_s = self._clock.monotonic_s() + settings.drain_s
+        await asyncio.sleep(0)  # a connection accepted last reports itself on the next turn
         while True:
             now_s = self._clock.monotonic_s()
             for connection in tuple(self._connections):

@@ -21,7 +21,8 @@ class ProcessSettings(BaseSettings):
     demand a user. redis_url: where allowances are counted; without it each process counts its own.
     key_file: of API keys (key_file.py), read again when it changes; its owner's alone.
     allowed_hosts: names accepted in Host, separated by commas; empty accepts any. poll_s: how often
-    the route file is looked at.
+    the route file is looked at. drain_s, drain_idle_s: how long a stop waits for what runs, and when
+    it closes a connection that brings nothing; see GatewaySettings.
     """
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True)
@@ -40,6 +41,7 @@ class ProcessSettings(BaseSettings):
     allowed_hosts: str = "127.0.0.1,localhost,[::1]"
     trusted_proxies: str = ""
     drain_s: Annotated[float, Field(ge=0)] = 10.0
+    drain_idle_s: Annotated[float, Field(ge=0)] = 0.5
     poll_s: Annotated[float, Field(gt=0)] = 0.5
     request_log: bool = True
     trace_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -52,6 +54,7 @@ class ProcessSettings(BaseSettings):
             allowed_hosts=names(self.allowed_hosts),
             trusted_proxies=names(self.trusted_proxies),
             drain_s=self.drain_s,
+            drain_idle_s=self.drain_idle_s,
             trace_ratio=self.trace_ratio,
         )
 

@@ -22,6 +22,16 @@ DEADLINE_S = 150.0
 """Starting Python takes seconds, and ten times that on a machine that many share."""
 
 
+_ENVIRONMENT = {
+    "GATEWAY_REQUEST_LOG": "false",
+    "GATEWAY_POLL_S": "0.05",
+    "GATEWAY_DRAIN_S": "60",
+    "GATEWAY_DRAIN_IDLE_S": "5",
+}
+"""A drain closes what is idle for long, and these clients are, when this process has to wait for a
+core: it must not take that for a connection that nobody needs."""
+
+
 def document(app: Peer, *, path: str = "/", rate: str = "") -> str:
     """A route file with one open route to `app`."""
     return (
@@ -72,7 +82,7 @@ async def processes(tmp_path: Path, text: str, *, workers: int = 2) -> AsyncIter
         *arguments,
         "--workers",
         str(workers),
-        env={**os.environ, "GATEWAY_REQUEST_LOG": "false", "GATEWAY_POLL_S": "0.05"},
+        env={**os.environ, **_ENVIRONMENT},
         stdout=asyncio.subprocess.PIPE,
     )
     family: list[psutil.Process] = []
