@@ -42,6 +42,7 @@ from scalelab.lab.course.ratio import Sense, compare, is_void
 from scalelab.lab.course.rounds import Measure, cpu_us_per_operation, paired
 from scalelab.lab.servers import Memcached, Redis, ServerMissing
 
+MONTH = "month1"
 _UNIT = "CPU µs/lookup"
 _KEYS = [f"product-{number:04}" for number in range(512)]
 _VALUE = "x" * 280

@@ -36,6 +36,7 @@ from scalelab.lab.runtime import Runtime
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MONTH = "month6"
 MIB = 1024 * 1024
 USERS = 40
 CHECKOUT_PER_S = 50.0

@@ -32,6 +32,7 @@ from scalelab.lab.course.rounds import paired
 from scalelab.lab.servers import Nginx, Redis, ServerMissing
 from scalelab.lab.servers.processes import family
 
+MONTH = "month1"
 _CONNECTIONS = 32
 _ROUND_S = 1.5
 """Ten pairs share this bench's time; CPU per request says as much in half a round."""

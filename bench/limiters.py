@@ -36,6 +36,7 @@ from scalelab.lab.course.ratio import Sense, compare, is_void
 from scalelab.lab.course.rounds import Measure, paired
 from scalelab.lab.servers import Redis
 
+MONTH = "month1"
 _KEYS = tuple(f"caller-{number}" for number in range(512))
 _PLENTY = 10**9
 _HOUR_S = 3600.0

@@ -26,6 +26,7 @@ from scalelab.lab.course.rounds import paired
 from scalelab.lab.servers import Nginx, ServerMissing
 from scalelab.lab.servers.processes import family
 
+MONTH = "month1"
 _ROOT = Path(__file__).resolve().parents[1]
 _CONNECTIONS = 32
 _UNIT = "CPU µs/request"
