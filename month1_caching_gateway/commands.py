@@ -38,10 +38,10 @@ def token(
 
     Examples:  TOKEN=$(./lab month1 token)   ·   ./lab month1 token --scope shop --minutes 5
     """
-    from month1_caching_gateway.issuer import demo_token
     from month1_caching_gateway.stack import key_path
     from month1_caching_gateway.topology import KEEPER_SCOPE, TOKEN_AUDIENCE, TOKEN_ISSUER
     from scalelab.clock import SystemClock
+    from scalelab.issuer import demo_token
 
     scopes = scope or [KEEPER_SCOPE]
     word = demo_token(

@@ -21,8 +21,8 @@ class ProcessSettings(BaseSettings):
     demand a user. redis_url: where allowances are counted; without it each process counts its own.
     key_file: of API keys (key_file.py), read again when it changes; its owner's alone.
     allowed_hosts: names accepted in Host, separated by commas; empty accepts any. poll_s: how often
-    the route file is looked at. drain_s, drain_idle_s: how long a stop waits for what runs, and when
-    it closes a connection that brings nothing; see GatewaySettings.
+    the route file is looked at. drain_s, drain_idle_s: how long a stop waits for what runs, and
+    when it closes a connection that brings nothing; see GatewaySettings.
     """
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True)

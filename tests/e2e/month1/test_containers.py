@@ -31,7 +31,7 @@ MERGE = {"Content-Type": "application/merge-patch+json"}
 JOBS = ("secrets", "prepare")
 MINT = f"""
 from pathlib import Path
-from month1_caching_gateway.issuer import demo_token
+from scalelab.issuer import demo_token
 from scalelab.clock import SystemClock
 
 print(demo_token(

@@ -12,10 +12,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from month1_caching_gateway.issuer import demo_token
 from month1_caching_gateway.stack import PURGE_TOKEN, Stack, authority_path, start_stack
 from month1_caching_gateway.topology import REPLICAS, TOKEN_AUDIENCE, TOKEN_ISSUER
 from scalelab.clock import SystemClock
+from scalelab.issuer import demo_token
 from scalelab.lab.runtime import Runtime
 
 DEADLINE_S = 30.0

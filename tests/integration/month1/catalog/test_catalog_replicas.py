@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from month1_caching_gateway.catalog import draw, fill, migrate
-from month1_caching_gateway.issuer import demo_token
 from month1_caching_gateway.topology import (
     REPLICAS,
     TOKEN_AUDIENCE,
@@ -21,6 +20,7 @@ from month1_caching_gateway.topology import (
     environment,
 )
 from scalelab.clock import SystemClock
+from scalelab.issuer import demo_token
 from scalelab.lab.runtime import Runtime, ServiceSpec
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from month1_caching_gateway.catalog.service import CatalogSettings
 from month1_caching_gateway.containers import container_addresses, make
 from month1_caching_gateway.gateway import load_config
 from month1_caching_gateway.gateway.process_settings import ProcessSettings
-from month1_caching_gateway.issuer import IssuerSettings
 from month1_caching_gateway.topology import (
     PORTS,
     REPLICAS,
@@ -24,6 +23,7 @@ from month1_caching_gateway.topology import (
     environment,
     routes_text,
 )
+from scalelab.issuer import IssuerSettings
 
 ROOT = Path(__file__).resolve().parents[4]
 COMPOSE = ROOT / "month1_caching_gateway" / "docker-compose.yml"

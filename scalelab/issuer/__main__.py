@@ -1,11 +1,11 @@
-"""`python -m month1_caching_gateway.issuer`: the issuer as a process, until SIGTERM."""
+"""`python -m scalelab.issuer`: the issuer as a process, until SIGTERM."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import cast
 
-from month1_caching_gateway.issuer.service import IssuerSettings, create
+from scalelab.issuer.service import IssuerSettings, create
 from scalelab.web.process import run_service
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from month1_caching_gateway.issuer.demo_token import demo_token
-from month1_caching_gateway.issuer.service import IssuerSettings, create
+from scalelab.issuer.demo_token import demo_token
+from scalelab.issuer.service import IssuerSettings, create
 
 __all__ = ["IssuerSettings", "create", "demo_token"]
