@@ -35,6 +35,7 @@ _CLOSES = {
     "etcd": "failover by Patroni: its tests and experiments",
     "patroni": "failover by Patroni: its tests and experiments",
     "pgbackrest": "backups by pgBackRest; our own tool serves without it",
+    "rabbitmq": "the second broker: its adapter, background jobs over it, and their experiments",
     "pgbouncer": "reads through a pooler, and what breaks behind one",
 }
 

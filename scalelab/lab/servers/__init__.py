@@ -23,6 +23,7 @@ from scalelab.lab.servers.postgres_cluster import PostgresCluster
 from scalelab.lab.servers.postgres_copy import PostgresCopy
 from scalelab.lab.servers.prometheus import Prometheus
 from scalelab.lab.servers.providers import Capability, ProviderOptions, Providers
+from scalelab.lab.servers.rabbitmq import RabbitMQ
 from scalelab.lab.servers.redis import Redis
 from scalelab.lab.servers.service import Service, ServiceSpec
 from scalelab.lab.servers.wal_receiver import WalReceiver
@@ -48,6 +49,7 @@ __all__ = [
     "Prometheus",
     "ProviderOptions",
     "Providers",
+    "RabbitMQ",
     "Redis",
     "Server",
     "ServerFailed",

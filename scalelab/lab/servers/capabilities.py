@@ -11,6 +11,7 @@ from scalelab.lab.servers import (
     pgbouncer,
     postgres_config,
     prometheus,
+    rabbitmq,
     redis,
 )
 from scalelab.lab.servers.account import server_account
@@ -31,6 +32,7 @@ def capabilities(providers: Providers) -> list[Capability]:
         pgbouncer.RECIPE,
         pgbackrest.RECIPE,
         etcd.RECIPE,
+        rabbitmq.RECIPE,
     )
     rows = [providers.capability(recipe) for recipe in recipes]
     jars = [jars_capability(KAFKA, providers), cassandra_capability(providers)]

@@ -36,12 +36,13 @@ class Recipe:
 
     places: globs beside the search path. together: programs that must stand in the same folder.
     wheel: glob below the site packages of the servers' environment. version: first group is taken.
+    version_flag: None reads the version from the path, for a program that starts whatever is asked.
     """
 
     server: str
     program: str
     minimum: tuple[int, ...]
-    version_flag: str = "--version"
+    version_flag: str | None = "--version"
     version: str = r"(\d+(?:\.\d+)+)"
     places: tuple[str, ...] = ()
     together: tuple[str, ...] = ()
@@ -205,6 +206,19 @@ class Providers:
         )
 
 
+def _told_version(recipe: Recipe, path: Path) -> str:
+    """Text with the program's version in it, or without one."""
+    if recipe.version_flag is None:
+        return str(path.resolve())
+    try:
+        answer = subprocess.run(
+            [path, recipe.version_flag], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout + answer.stderr
+
+
 def version_tuple(version: str) -> tuple[int, ...]:
     """`15.18` → (15, 18); letters and what follows them are dropped."""
     return tuple(int(part) for part in re.findall(r"\d+", version)[:4])
@@ -232,13 +246,7 @@ def _judged(recipe: Recipe, path: Path, provider: ProviderName) -> Program | Non
         return None
     if not all(os.access(path.with_name(name), os.X_OK) for name in recipe.together):
         return None
-    try:
-        answer = subprocess.run(
-            [path, recipe.version_flag], capture_output=True, text=True, timeout=20, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = re.search(recipe.version, answer.stdout + answer.stderr)
+    match = re.search(recipe.version, _told_version(recipe, path))
     if match is None or version_tuple(match[1]) < recipe.minimum:
         return None
     return Program(path, match[1], provider)

@@ -107,3 +107,17 @@ def test_settings_come_from_the_environment(tmp_path: Path) -> None:
 def test_versions_compare_as_numbers(text: str, numbers: tuple[int, ...]) -> None:
     """Letters and what follows the fourth number are dropped."""
     assert version_tuple(text) == numbers
+
+
+def test_a_program_that_starts_whatever_is_asked_is_judged_by_its_path(tmp_path: Path) -> None:
+    """It is never run; the folder that its link leads to carries the version."""
+    path = program(tmp_path / "serve-3.1", "9.9")
+    path.write_text(f"#!/bin/sh\ntouch {tmp_path}/was-run\n")
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / path.name).symlink_to(path)
+    place = f"{tmp_path}/link/{path.name}"
+    asked = recipe(tmp_path, places=(place,), version_flag=None, version=r"serve-(\d+\.\d+)")
+    found = providers(tmp_path).find(asked)
+    assert found is not None
+    assert found.version == "3.1"
+    assert not (tmp_path / "was-run").exists()
