@@ -17,6 +17,9 @@ SHARDS = ("shard-0", "shard-1")
 SPARE = "shard-2"
 """A server with the schema and no slots: where `reshard` can move some."""
 
+PRIMARIES = (*SHARDS, SPARE)
+"""Every server that takes writes."""
+
 PORTS: Mapping[str, int] = {
     "orderbook": 8201,
     "shard-0": 5440,
@@ -70,7 +73,7 @@ def shards_json(at: Addresses) -> str:
                 "primary": at.dsns[name],
                 "replicas": [{"name": one, "dsn": at.dsns[one]} for one in REPLICAS[name]],
             }
-            for name in (*SHARDS, SPARE)
+            for name in PRIMARIES
         ]
     )
 

@@ -4,7 +4,7 @@ from month2_databases.backup.barrier import BARRIER_LOCK, join_barrier, restore_
 from month2_databases.backup.drill import Contents, DrillReport, StartCopy, Writer, contents, drill
 from month2_databases.backup.drill_history import append as append_drill
 from month2_databases.backup.drill_history import read as read_drills
-from month2_databases.backup.folder_tool import FolderSettings, FolderTool
+from month2_databases.backup.folder_tool import FolderSettings, FolderTool, archive_into
 from month2_databases.backup.log_shipping import require_archiving, ship
 from month2_databases.backup.pgbackrest import PgBackRest, PgBackRestSettings
 from month2_databases.backup.recovery_target import (
@@ -34,6 +34,7 @@ __all__ = [
     "Target",
     "Writer",
     "append_drill",
+    "archive_into",
     "check_reached",
     "confirm",
     "contents",

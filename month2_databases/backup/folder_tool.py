@@ -75,22 +75,11 @@ class FolderTool:
     def __init__(self, settings: FolderSettings, key: bytes) -> None:
         self._settings = settings
         self.repository = Repository(settings.root, key)
-        self.incoming = settings.root / "incoming"
-        self.stream = settings.root / "stream"
-        for folder in (self.incoming, self.stream):
-            folder.mkdir(exist_ok=True, mode=0o700)
-            hand_over(folder, settings.owner)
-        if settings.owner is not None:
-            settings.root.chmod(0o711)  # the server's account passes through, it does not list
+        self.incoming, self.stream = _open_to_server(settings.root, settings.owner)
 
     def archive_settings(self) -> dict[str, str]:
-        """Copied aside, synced, renamed; a segment that is there already must be the same."""
-        there, aside = f'"{self.incoming}/%f"', f'"{self.incoming}/.%f"'
-        command = (
-            f'if [ -e {there} ]; then cmp -s "%p" {there}; '
-            f'else cp "%p" {aside} && sync {aside} && mv {aside} {there}; fi'
-        )
-        return {"archive_mode": "on", "archive_command": command}
+        """What the server must be told so that its log reaches this repository."""
+        return archive_into(self._settings.root, self._settings.owner)
 
     def backup(self) -> BackupRecord:
         """Take a full backup. Raises Unavailable: `wal_archive_failing`, `backup_disk_full`, or
@@ -267,6 +256,32 @@ class FolderTool:
                 return _system(connection)[1]
         except psycopg.OperationalError:
             return datetime.now().astimezone()
+
+
+def archive_into(root: Path, owner: Owner | None = None) -> dict[str, str]:
+    """Make a repository's folders for a server that has yet to start; returns its settings.
+
+    Copied aside, synced, renamed; a segment that is there already must be the same.
+    """
+    incoming, _ = _open_to_server(root, owner)
+    there, aside = f'"{incoming}/%f"', f'"{incoming}/.%f"'
+    command = (
+        f'if [ -e {there} ]; then cmp -s "%p" {there}; '
+        f'else cp "%p" {aside} && sync {aside} && mv {aside} {there}; fi'
+    )
+    return {"archive_mode": "on", "archive_command": command}
+
+
+def _open_to_server(root: Path, owner: Owner | None) -> tuple[Path, Path]:
+    """The folders that the server's account writes to: handed over, and streamed."""
+    folders = (root / "incoming", root / "stream")
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for folder in folders:
+        folder.mkdir(exist_ok=True, mode=0o700)
+        hand_over(folder, owner)
+    if owner is not None:
+        root.chmod(0o711)  # the server's account passes through, it does not list
+    return folders
 
 
 class _Counted:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from month2_databases.orderbook.app import OrderBookConfig, create_orderbook_app
 from month2_databases.orderbook.order import NewOrder, Order
 from month2_databases.orderbook.orders import OrderBook, Placed, Read
-from month2_databases.orderbook.preparing import SLOT, TABLE, prepare_map, prepare_shards
+from month2_databases.orderbook.preparing import (
+    MIGRATIONS,
+    SLOT,
+    TABLE,
+    prepare_map,
+    prepare_shards,
+)
 
 __all__ = [
+    "MIGRATIONS",
     "SLOT",
     "TABLE",
     "NewOrder",

@@ -23,6 +23,9 @@ from scalelab.clients.postgres import Database, PostgresSettings
 TABLE, SLOT = "orders", "slot"
 """The table whose rows belong to slots, and its column that says which."""
 
+MIGRATIONS = Path(__file__).with_name("migrations")
+"""The schema's history, the same for every shard."""
+
 
 async def prepare_map(dsn: str, first: ShardMap) -> StoredMap:
     """The map in force, kept in the database at `dsn`; `first` where there is none yet."""
@@ -40,8 +43,7 @@ async def prepare_shards(shards: Sequence[ShardSettings], stored: StoredMap) -> 
 
 
 async def _prepare(shard: ShardSettings, stored: StoredMap) -> None:
-    scripts = Path(__file__).with_name("migrations")
-    await asyncio.to_thread(migrations.upgrade, shard.primary, scripts)
+    await asyncio.to_thread(migrations.upgrade, shard.primary, MIGRATIONS)
     async with (
         Database(PostgresSettings(shard.primary), name=shard.name) as database,
         database.transaction() as conn,

@@ -55,7 +55,12 @@ from month2_databases.replication.sync_guard_postgres import (
     SyncModeChanged,
     grants_for,
 )
-from month2_databases.replication.watch_postgres import name_owner, read_archiver, read_slots
+from month2_databases.replication.watch_postgres import (
+    name_owner,
+    name_owners,
+    read_archiver,
+    read_slots,
+)
 
 __all__ = [
     "ANY_REPLICA",
@@ -106,6 +111,7 @@ __all__ = [
     "judge_archiver",
     "judge_slots",
     "name_owner",
+    "name_owners",
     "primary_budget",
     "read_archiver",
     "read_slots",

@@ -7,6 +7,7 @@ the owner: on the server's own clock, and in the database, so that it outlives w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -56,8 +57,14 @@ SELECT current_setting('archive_mode') <> 'off',
 
 def name_owner(connection: psycopg.Connection[Any], slot: str, owner: str) -> None:
     """Write down whose `slot` is; the table is made if missing. Repeatable, the last one counts."""
+    name_owners(connection, {slot: owner})
+
+
+def name_owners(connection: psycopg.Connection[Any], owners: Mapping[str, str]) -> None:
+    """Have the table, and write down whose each slot is; without any, the table alone."""
     connection.execute(_OWNERS_SQL)
-    connection.execute(_NAME_OWNER_SQL, (slot, owner))
+    for slot, owner in owners.items():
+        connection.execute(_NAME_OWNER_SQL, (slot, owner))
 
 
 async def read_slots(conn: AsyncConnection) -> tuple[list[Slot], dict[str, str]]:

@@ -1,8 +1,9 @@
 """The `lab` program: core commands, then those the months bring, and one place for errors.
 
-A month's `commands.py` holds a Typer app named `app`; its commands appear at top level. It is
-imported only when a command is asked for that the core does not have, or for the help text, so
-that `./lab status` does not pay for a month. It must be light: heavy imports belong in functions.
+A month's `commands.py`, or its package of that name, holds a Typer app named `app`; its commands
+appear at top level. It is imported only when a command is asked for that the core does not have,
+or for the help text, so that `./lab status` does not pay for a month. It must be light: heavy
+imports belong in functions.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ def _add_months(app: typer.Typer, root: Path) -> None:
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     for month in find_months(root):
-        if not (month.folder / "commands.py").is_file():
+        package = month.folder / "commands" / "__init__.py"
+        if not (package.is_file() or (month.folder / "commands.py").is_file()):
             continue
         try:
             module = importlib.import_module(f"{month.package}.commands")

@@ -1,39 +1,28 @@
-"""The month's commands: `./lab month2 shards`, `move`, `resume`, `abort`, `orders`."""
+"""Slots: where they are, moving them, orders to move."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Coroutine
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scalelab.errors import ScalelabError
-from scalelab.lab.cli.outcome import CommandFailed, Exit, emit_json, say
-from scalelab.lab.cli.place import root_of
+from month2_databases.commands.running_stack import (
+    JsonFlag,
+    description,
+    folder,
+    run,
+)
+from scalelab.lab.cli.outcome import emit_json, say
 
 if TYPE_CHECKING:
     from month2_databases.resharding.command import MoverSettings
 
-app = typer.Typer()
-month2 = typer.Typer(
-    name="month2",
-    help="The databases month: where the slots are, moving them, orders to move.",
-    no_args_is_help=True,
-)
-app.add_typer(month2, rich_help_panel="Stacks")
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-
-
-@month2.command()
 def shards(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Show the shard map of the running stack, what the shards say themselves, and all moves."""
     from month2_databases.resharding.command import status
 
-    told = _run(status(_mover(context)))
+    told = run(status(_mover(context)))
     if as_json:
         emit_json(told)
         return
@@ -47,7 +36,6 @@ def shards(context: typer.Context, as_json: JsonFlag = False) -> None:
         say(f"{one['name']}: {one['slots']} {one['source']} → {one['target']}: {one['step']}{why}")
 
 
-@month2.command()
 def move(
     context: typer.Context,
     slots: Annotated[str, typer.Argument(help="As `0-31,40`; all of one shard.")],
@@ -62,10 +50,9 @@ def move(
     from month2_databases.resharding.command import move as moved
 
     settings = _mover(context).model_copy(update={"rows_per_s": rows_per_s})
-    _tell(_run(moved(settings, slots, target)), as_json=as_json)
+    _tell(run(moved(settings, slots, target)), as_json=as_json)
 
 
-@month2.command()
 def resume(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The move, as `shards` lists it.")],
@@ -74,10 +61,9 @@ def resume(
     """Carry a move on from where its last process left it."""
     from month2_databases.resharding.command import resume as resumed
 
-    _tell(_run(resumed(_mover(context), name)), as_json=as_json)
+    _tell(run(resumed(_mover(context), name)), as_json=as_json)
 
 
-@month2.command()
 def abort(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The move, as `shards` lists it.")],
@@ -86,10 +72,9 @@ def abort(
     """Take a move back; refused once the target has the slots."""
     from month2_databases.resharding.command import abort as aborted
 
-    _tell(_run(aborted(_mover(context), name)), as_json=as_json)
+    _tell(run(aborted(_mover(context), name)), as_json=as_json)
 
 
-@month2.command()
 def orders(
     context: typer.Context,
     number: Annotated[int, typer.Argument(min=1, max=100_000, help="How many.")] = 1000,
@@ -98,8 +83,8 @@ def orders(
     """Place orders of many users at the running order book, so that there is something to move."""
     from month2_databases.orderload import place_orders
 
-    url = _description(context)["urls"]["orderbook"]
-    placed = _run(place_orders(url, number, users))
+    url = description(context)["urls"]["orderbook"]
+    placed = run(place_orders(url, number, users))
     say(f"{placed.stored} orders stored, {placed.refused} refused, over {placed.shards} shards.")
 
 
@@ -115,39 +100,9 @@ def _tell(told: dict[str, Any], *, as_json: bool) -> None:
         say(f"  the slots took no writes for {told['unwritable_s'] * 1000:.0f} ms")
 
 
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run to the end; what went wrong in one sentence for a person."""
-    try:
-        return asyncio.run(work)
-    except ScalelabError as error:
-        raise CommandFailed(f"{error.message} ({error.stable_code})") from error
-
-
 def _mover(context: typer.Context) -> MoverSettings:
     """The running stack's shards as their administrator reaches them."""
-    from month2_databases.orderbook import SLOT, TABLE
-    from month2_databases.resharding.command import MoverSettings
-    from month2_databases.topology import SHARDS, SPARE
+    from month2_databases.stack import mover_settings
 
-    told = _description(context)
-    return MoverSettings(
-        maps=told["maps"]["shard-map"],
-        shards={name: told["superusers"][name] for name in (*SHARDS, SPARE)},
-        tables=f"{TABLE}:{SLOT}",
-    )
-
-
-def _description(context: typer.Context) -> dict[str, dict[str, str]]:
-    """What the running stack noted of itself. Raises CommandFailed if it does not run."""
-    from month2_databases.stack import read_description
-    from scalelab.lab.supervisor.control import is_running
-    from scalelab.lab.supervisor.state import StackPaths
-
-    root: Path = root_of(context)
-    paths = StackPaths(root, "month2")
-    try:
-        if is_running(paths):
-            return read_description(paths.folder)
-    except (OSError, json.JSONDecodeError) as error:
-        raise CommandFailed(f"The stack's description cannot be read: {error}.") from error
-    raise CommandFailed("The stack of month 2 is not running. Try: ./lab up month2.", Exit.USAGE)
+    description(context)
+    return mover_settings(folder(context))
