@@ -81,8 +81,12 @@ class BPlusTree:
         return True
 
     def scan(self, low: int = _LOWEST, high: int = _HIGHEST) -> Iterator[tuple[int, int]]:
-        """Entries with low <= key <= high, in order. The tree must not change meanwhile."""
-        leaf = self._descend(low)[1]
+        """Entries with low <= key <= high, in order. The tree must not change meanwhile.
+
+        Raises CorruptData where the chain of leaves does not ascend: a link that leads back, to
+        the same page or to an empty one. So a scan ends, whatever the links say.
+        """
+        leaf, page = self._descend(low)[1:]
         while True:
             for key, value in zip(leaf.keys, leaf.values, strict=True):
                 if key > high:
@@ -91,7 +95,7 @@ class BPlusTree:
                     yield key, value
             if leaf.next_page == NO_PAGE:
                 return
-            leaf = _as_leaf(self.pages.read(leaf.next_page), leaf.next_page)
+            leaf, page = self._next_leaf(leaf, page), leaf.next_page
 
     def commit(self) -> int:
         """Make all changes durable; how many pages were written."""
@@ -108,6 +112,13 @@ class BPlusTree:
             path.append((page, node, slot))
             page = node.children[slot]
         return path, _as_leaf(self.pages.read(page), page), page
+
+    def _next_leaf(self, leaf: Leaf, page: int) -> Leaf:
+        following = _as_leaf(self.pages.read(leaf.next_page), leaf.next_page)
+        if not leaf.keys or not following.keys or following.keys[0] <= leaf.keys[-1]:
+            what = f"keys do not ascend from page {page} to page {leaf.next_page}"
+            raise CorruptData(what, code="bad_page")
+        return following
 
     def _grown(self, path: Path, page: int, node: Node) -> None:
         """Write a node that may be over its capacity; cut it and its ancestors as needed."""

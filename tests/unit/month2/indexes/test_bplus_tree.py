@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -23,7 +25,7 @@ from month2_databases.indexes import (
 )
 from month2_databases.indexes.bulk_load import groups
 from month2_databases.indexes.node import Branch, Leaf, cut_branch, cut_leaf, mend
-from scalelab.errors import Conflict, InvalidInput
+from scalelab.errors import Conflict, CorruptData, InvalidInput
 
 PAGE_SIZES = (64, 72, 96, 128)
 keys = st.one_of(st.integers(0, 60), st.sampled_from([-(2**63), 2**63 - 1]))
@@ -229,3 +231,26 @@ def test_numbers_beyond_64_bits_are_refused(folder: Path, key: int, value: int) 
         with pytest.raises(InvalidInput):
             BPlusTree(pages).put(key, value)
         assert len(BPlusTree(pages)) == 0
+
+
+@pytest.mark.parametrize(("page", "links_to"), [(1, 1), (2, 1), (2, 2)])
+def test_a_scan_refuses_a_chain_whose_keys_do_not_ascend(
+    folder: Path, page: int, links_to: int
+) -> None:
+    """A leaf that links to itself or back: a clear error, not the same entries for ever."""
+    with PageFile(folder / "t", page_size=64, sync=False) as pages:
+        bulk_load(pages, ((key, 0) for key in range(6)))
+        leaf = pages.read(page)
+        assert isinstance(leaf, Leaf)
+        pages.write(page, replace(leaf, next_page=links_to))
+        with pytest.raises(CorruptData, match=f"page {page} to page {links_to}") as refused:
+            list(islice(BPlusTree(pages).scan(), 50))
+        assert refused.value.stable_code == "bad_page"
+
+
+def test_a_scan_refuses_an_empty_leaf_in_the_chain(folder: Path) -> None:
+    """Only the root of an empty tree holds nothing, and it links to nothing."""
+    with PageFile(folder / "t", page_size=64, sync=False) as pages:
+        pages.write(1, Leaf((), (), 1))
+        with pytest.raises(CorruptData):
+            list(islice(BPlusTree(pages).scan(), 50))
