@@ -36,6 +36,7 @@ _CLOSES = {
     "patroni": "failover by Patroni: its tests and experiments",
     "pgbackrest": "backups by pgBackRest; our own tool serves without it",
     "rabbitmq": "the second broker: its adapter, background jobs over it, and their experiments",
+    "versitygw": "object storage (rows D9, D11, D15, D19): its tests and experiments",
     "pgbouncer": "reads through a pooler, and what breaks behind one",
 }
 
@@ -141,7 +142,7 @@ def _container_bed(root: Path, providers: Providers) -> Line:
 
 
 def _go() -> Line:
-    closes = "servers built from Go modules: Consul, Toxiproxy, the Kubernetes bed"
+    closes = "servers built from Go modules: versitygw (object storage), Docker Compose of the beds"
     answer = _ask(["go", "version"], {"GOTOOLCHAIN": "local"})
     if answer and go_is_new_enough(answer):
         return Line("go", "ok", answer.removeprefix("go version ").split()[0], False)

@@ -11,11 +11,11 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from scalelab.lab.containers.commands import run_logged
 from scalelab.lab.containers.daemon import Daemon
 from scalelab.lab.containers.host_settings import HostSettings
 from scalelab.lab.servers.base import environment
 from scalelab.lab.servers.errors import ServerFailed, evidence
+from scalelab.lab.servers.long_commands import run_logged
 from scalelab.lab.servers.processes import kill_tree
 from scalelab.lab.servers.providers import Providers, Recipe
 

@@ -21,12 +21,14 @@ from typing import Self
 
 from scalelab.lab.containers import compose_tool, images
 from scalelab.lab.containers.base_image import DEBOOTSTRAP, SUITE, bootstrap
-from scalelab.lab.containers.commands import Steps, run_logged
+from scalelab.lab.containers.commands import Steps
 from scalelab.lab.containers.daemon import DOCKER, Daemon, why_not
 from scalelab.lab.containers.host_settings import HostSettings, read_host_settings
 from scalelab.lab.containers.project import Project
 from scalelab.lab.servers.errors import ServerFailed
+from scalelab.lab.servers.go import can_build
 from scalelab.lab.servers.java import KAFKA, jars_of
+from scalelab.lab.servers.long_commands import run_logged
 from scalelab.lab.servers.providers import ProviderOptions, Providers
 
 _STANDINS = Path(__file__).with_name("standins")
@@ -45,7 +47,7 @@ def missing_parts(providers: Providers) -> list[tuple[str, str]]:
         there = providers.capability(recipe)
         if there.provider == "none":
             missing.append((f"no {recipe.program}", there.fix or ""))
-    if compose_tool.found(providers) is None and not compose_tool.can_build():
+    if compose_tool.found(providers) is None and not can_build():
         missing.append(("no Docker Compose 2.24, no Go to build it", "install Go 1.24 or newer"))
     return missing
 

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from scalelab.lab.containers import images
-from scalelab.lab.containers.commands import run_logged
 from scalelab.lab.containers.daemon import Daemon
 from scalelab.lab.servers.errors import ServerFailed
+from scalelab.lab.servers.long_commands import run_logged
 
 _COMMAND_S = 120.0
 _TAIL_LINES = 15

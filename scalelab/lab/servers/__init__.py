@@ -26,6 +26,7 @@ from scalelab.lab.servers.providers import Capability, ProviderOptions, Provider
 from scalelab.lab.servers.rabbitmq import RabbitMQ
 from scalelab.lab.servers.redis import Redis
 from scalelab.lab.servers.service import Service, ServiceSpec
+from scalelab.lab.servers.versitygw import VersityGw
 from scalelab.lab.servers.wal_receiver import WalReceiver
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "ServerMissing",
     "Service",
     "ServiceSpec",
+    "VersityGw",
     "WalReceiver",
     "capabilities",
     "stand_in",

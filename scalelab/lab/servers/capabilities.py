@@ -18,6 +18,7 @@ from scalelab.lab.servers.account import server_account
 from scalelab.lab.servers.cassandra import cassandra_capability
 from scalelab.lab.servers.java import JAVA, KAFKA, jars_capability
 from scalelab.lab.servers.providers import Capability, Providers
+from scalelab.lab.servers.versitygw import versitygw_capability
 
 
 def capabilities(providers: Providers) -> list[Capability]:
@@ -37,4 +38,4 @@ def capabilities(providers: Providers) -> list[Capability]:
     rows = [providers.capability(recipe) for recipe in recipes]
     jars = [jars_capability(KAFKA, providers), cassandra_capability(providers)]
     patroni = patroni_program.capability(server_account())
-    return [*rows[:3], *jars, *rows[3:], patroni]
+    return [*rows[:3], *jars, *rows[3:], patroni, versitygw_capability(providers)]

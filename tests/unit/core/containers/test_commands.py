@@ -8,8 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scalelab.lab.containers.commands import Steps, run_logged
+from scalelab.lab.containers.commands import Steps
 from scalelab.lab.servers import ServerFailed
+from scalelab.lab.servers.long_commands import run_logged
 
 
 def shell(script: str, log: Path, *, timeout_s: float = 60.0, answer: bool = False) -> str:
