@@ -11,11 +11,13 @@ from scalelab.lab.verify.checks import (
     subset,
     sums_to_zero,
 )
+from scalelab.lab.verify.linearizability import Timed, linearizable
 from scalelab.lab.verify.report import Check, Report, Violation
 
 __all__ = [
     "Check",
     "Report",
+    "Timed",
     "Violation",
     "at_most_once",
     "contiguous",
@@ -23,6 +25,7 @@ __all__ = [
     "equal",
     "first_seen_in_order",
     "legal_paths",
+    "linearizable",
     "same_items",
     "subset",
     "sums_to_zero",

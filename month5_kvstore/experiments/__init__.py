@@ -1,0 +1,1 @@
+"""The month's experiments: one file each, found by its slug."""

@@ -1,0 +1,22 @@
+"""Whole clusters in one process under virtual time, a bad network and a forgetful disk."""
+
+from month5_kvstore.simulation.history import Call, Judge, apply_call, made_value, needed_value
+from month5_kvstore.simulation.plan import Act, ActKind, Fault, FaultKind, Plan, PlannedCall, draw
+from month5_kvstore.simulation.world import Outcome, simulate
+
+__all__ = [
+    "Act",
+    "ActKind",
+    "Call",
+    "Fault",
+    "FaultKind",
+    "Judge",
+    "Outcome",
+    "Plan",
+    "PlannedCall",
+    "apply_call",
+    "draw",
+    "made_value",
+    "needed_value",
+    "simulate",
+]

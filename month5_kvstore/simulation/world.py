@@ -1,0 +1,362 @@
+"""A whole cluster in one process under virtual time: a plan goes in, an outcome comes out.
+
+One queue of events by time; ties go by order of scheduling, so nothing depends on hashing or on
+the machine. Every generator is seeded from the plan's seed and a name. No thread, no sleep, no
+socket.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+
+from month5_kvstore.raft import Configuration, Message, Raft, Ready, Role
+from month5_kvstore.simulation.history import Answer, Call, Judge
+from month5_kvstore.simulation.invariants import LINEARIZABLE, LIVENESS, STOPPED, Violation, Watch
+from month5_kvstore.simulation.machine import Machine
+from month5_kvstore.simulation.network import Network
+from month5_kvstore.simulation.plan import (
+    SECOND_US,
+    TICK_US,
+    Act,
+    ActKind,
+    Fault,
+    FaultKind,
+    Plan,
+    PlannedCall,
+)
+from month5_kvstore.simulation.trace import Event, describe, digest
+from scalelab.errors import ScalelabError
+
+_RETRY_US = 40_000
+_PATIENCE_US = 2 * SECOND_US
+_RECOVERY_US = 20 * SECOND_US
+_PROBE = 1_000_000
+_OF_NODES = (
+    FaultKind.CRASH,
+    FaultKind.PAUSE,
+    FaultKind.SLOW_DISK,
+    FaultKind.CLOCK_JUMP,
+    FaultKind.CLOCK_SLOW,
+)
+
+Observer = Callable[[int, str, int, int, str], None]
+"""Called with (time in µs, what, node, other node or 0, text) where a story is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. rule: the broken one, or None. events: how many; hash: over all of them.
+    calls: the history; answered: how many calls got an answer."""
+
+    plan: Plan
+    rule: str | None
+    detail: str
+    at_us: int
+    events: int
+    hash: str
+    calls: tuple[Call, ...]
+    answered: int
+    elections: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether no rule was broken."""
+        return self.rule is None
+
+
+class World:
+    """One run. Not reusable: make one, call `run`."""
+
+    def __init__(self, plan: Plan, *, observer: Observer | None = None) -> None:
+        self.plan = plan
+        self.now_us = 0
+        self.trace: list[Event] = []
+        self._observer = observer
+        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._sequence = 0
+        self._network = Network(Random(f"network {plan.seed}"))
+        self._disks = Random(f"disk {plan.seed}")
+        self._clients = Random(f"clients {plan.seed}")
+        self._timeouts = {node: Random(f"node {node} {plan.seed}") for node in plan.nodes}
+        self._slow_disk_us = dict.fromkeys(plan.nodes, 0)
+        self._tick_us = dict.fromkeys(plan.nodes, TICK_US)
+        self._paused: dict[int, list[Callable[[], None]]] = {}
+        self._down: dict[int, int] = dict.fromkeys(plan.nodes, 0)
+        self._begun: dict[int, tuple[PlannedCall, int]] = {}
+        self._calls: list[Call] = []
+        self._context = 0
+        self._terms_led: set[int] = set()
+        self._probe_answered = False
+        self._watch = Watch()
+        group = Configuration(plan.voters)
+        self.machines = {
+            node: Machine(
+                node,
+                group if node in plan.voters else Configuration(()),
+                plan.settings,
+                plan.compact_entries,
+                self,
+                self._watch,
+            )
+            for node in plan.nodes
+        }
+
+    def run(self, judge: Judge) -> Outcome:
+        """Play the plan to its end, or to the first broken rule; then judge the history."""
+        rule, detail = None, ""
+        try:
+            self._set_up()
+            self._play(self.plan.duration_us)
+            self._play(self.plan.duration_us + _RECOVERY_US, until_probe=True)
+            if not self._probe_answered:
+                raise Violation(LIVENESS, "a write got no answer for 20 s without any fault")
+        except Violation as violation:
+            rule, detail = violation.rule, violation.detail
+        except (AssertionError, ScalelabError) as error:
+            rule, detail = STOPPED, f"{type(error).__name__}: {error}"
+        history = self._history()
+        if rule is None and (complaint := judge(history)) is not None:
+            rule, detail = LINEARIZABLE, complaint
+        if rule is not None:
+            self._note("broken", 0, 0, f"{rule}: {detail}")
+        return Outcome(
+            self.plan,
+            rule,
+            detail,
+            self.now_us,
+            len(self.trace),
+            digest(self.trace),
+            history,
+            len(self._calls),
+            len(self._terms_led),
+        )
+
+    def _set_up(self) -> None:
+        plan = self.plan
+        for node, machine in self.machines.items():
+            machine.start(self._timeouts[node])
+            self._at(self._timeouts[node].randrange(TICK_US), partial(self._tick, node))
+        for fault in plan.faults:
+            self._at(fault.at_us, partial(self._begin, fault))
+            self._at(fault.until_us, partial(self._end, fault))
+        for act in plan.acts:
+            self._at(act.at_us, partial(self._act, act))
+        for call in plan.calls:
+            self._at(call.at_us, partial(self._call, call, call.node))
+        probe_us = plan.duration_us - SECOND_US
+        probe = PlannedCall(_PROBE, probe_us, plan.voters[0], "probe", "put", (1,))
+        self._at(probe_us, partial(self._call, probe, probe.node))
+
+    def _play(self, end_us: int, *, until_probe: bool = False) -> None:
+        queue = self._queue
+        while queue and queue[0][0] <= end_us:
+            if until_probe and self._probe_answered:
+                return
+            self.now_us, _, event = heapq.heappop(queue)
+            event()
+
+    def _at(self, at_us: int, event: Callable[[], None]) -> None:
+        self._sequence += 1
+        heapq.heappush(self._queue, (at_us, self._sequence, event))
+
+    def _note(self, what: str, node: int, other: int, text: str) -> None:
+        self.trace.append((self.now_us, what, node, other, text))
+        if self._observer is not None:
+            self._observer(self.now_us, what, node, other, text)
+
+    # Nodes ---------------------------------------------------------------------------------
+
+    def _tick(self, node: int) -> None:
+        self._at(self.now_us + self._tick_us[node], partial(self._tick, node))
+        if node not in self._paused:
+            self.machines[node].tick()
+            self._look(node)
+
+    def _look(self, node: int) -> None:
+        """Note a new leader; the rest of a node's state follows from its messages."""
+        raft = self.machines[node].raft
+        if raft is not None and raft.role is Role.LEADER and raft.term not in self._terms_led:
+            self._terms_led.add(raft.term)
+            self._note("leads", node, 0, f"term {raft.term}")
+
+    def _run_or_wait(self, node: int, work: Callable[[], None]) -> None:
+        """Do it now, or when the process goes on."""
+        waiting = self._paused.get(node)
+        if waiting is None:
+            work()
+        else:
+            waiting.append(work)
+
+    def send(self, message: Message) -> None:
+        """See Surroundings."""
+        if self._observer is not None:
+            self._observer(self.now_us, "sends", message.sender, message.to, describe(message))
+        if self._network.is_cut(message):
+            return
+        for delay_us in self._network.arrivals_us():
+            self._at(self.now_us + delay_us, partial(self._arrive, message))
+
+    def _arrive(self, message: Message) -> None:
+        if message.to not in self.machines or self._network.is_cut(message):
+            return
+        if self._network.is_clogged(message):
+            self._network.held.append(message)
+            return
+        self._run_or_wait(message.to, partial(self._deliver, message))
+
+    def _deliver(self, message: Message) -> None:
+        machine = self.machines[message.to]
+        name = type(message).__name__
+        self.trace.append((self.now_us, name, message.sender, message.to, message.term))
+        if self._observer is not None:
+            text = describe(message)
+            self._observer(self.now_us, "gets", message.to, message.sender, text)
+        machine.receive(message)
+        self._look(message.to)
+
+    def sync(self, machine: Machine, ready: Ready | None) -> None:
+        """See Surroundings."""
+        delay_us = self._disks.randrange(200, 4_000) + self._slow_disk_us[machine.id]
+        work = partial(self._synced, machine, machine.life, machine.disk.waiting, ready)
+        self._at(self.now_us + delay_us, work)
+
+    def _synced(self, machine: Machine, life: int, count: int, ready: Ready | None) -> None:
+        def done() -> None:
+            if machine.life == life and machine.raft is not None:
+                machine.synced(min(count, machine.disk.waiting), ready)
+
+        self._run_or_wait(machine.id, done)
+
+    # Faults and operators ------------------------------------------------------------------
+
+    def _begin(self, fault: Fault) -> None:
+        text = f"{fault.kind} {fault.amount}" if fault.amount else str(fault.kind)
+        self._note("fault", fault.nodes[0] if fault.nodes else 0, 0, f"{text} of {fault.nodes}")
+        if fault.kind not in _OF_NODES:
+            self._network.begin(fault)
+            return
+        for node in fault.nodes:
+            self._begin_at(fault, node)
+
+    def _begin_at(self, fault: Fault, node: int) -> None:
+        machine = self.machines[node]
+        match fault.kind:
+            case FaultKind.CRASH:
+                self._down[node] += 1
+                if machine.raft is not None:
+                    survived, lost = machine.crash(self._disks)
+                    self._note("crashed", node, 0, f"{lost} unsynced writes lost, {survived} kept")
+            case FaultKind.PAUSE:
+                self._paused.setdefault(node, [])
+            case FaultKind.SLOW_DISK:
+                self._slow_disk_us[node] = fault.amount * 1000
+            case FaultKind.CLOCK_SLOW:
+                self._tick_us[node] = TICK_US * 100 // fault.amount
+            case _:
+                if node not in self._paused:
+                    for _ in range(fault.amount):
+                        machine.tick()
+                    self._look(node)
+
+    def _end(self, fault: Fault) -> None:
+        if fault.kind is FaultKind.CLOCK_JUMP:
+            return
+        self._note("over", fault.nodes[0] if fault.nodes else 0, 0, f"{fault.kind} {fault.nodes}")
+        if fault.kind not in _OF_NODES:
+            for message in self._network.end(fault):
+                self._run_or_wait(message.to, partial(self._deliver, message))
+            return
+        for node in fault.nodes:
+            self._end_at(fault, node)
+
+    def _end_at(self, fault: Fault, node: int) -> None:
+        match fault.kind:
+            case FaultKind.CRASH:
+                self._down[node] -= 1
+                if self._down[node] == 0 and self.machines[node].raft is None:
+                    self.machines[node].start(self._timeouts[node])
+            case FaultKind.PAUSE:
+                for work in self._paused.pop(node, []):
+                    work()
+            case FaultKind.SLOW_DISK:
+                self._slow_disk_us[node] = 0
+            case _:
+                self._tick_us[node] = TICK_US
+
+    def _act(self, act: Act) -> None:
+        for node, machine in self.machines.items():
+            raft = machine.raft
+            if raft is None or raft.role is not Role.LEADER or node in self._paused:
+                continue
+            try:
+                self._ask(raft, act)
+                self._note("asked", node, 0, f"{act.kind} {act.nodes}")
+            except ScalelabError as error:
+                self._note("refused", node, 0, f"{act.kind} {act.nodes}: {error}")
+            machine.pump()
+
+    def _ask(self, raft: Raft, act: Act) -> None:
+        members = raft.status().configuration
+        match act.kind:
+            case ActKind.TRANSFER:
+                raft.transfer_leadership(act.nodes[0])
+            case ActKind.LEARN:
+                raft.change_members(members.voters, set(act.nodes) - set(members.voters))
+            case ActKind.MEMBERS:
+                raft.change_members(act.nodes, set(members.learners) - set(act.nodes))
+
+    # Clients -------------------------------------------------------------------------------
+
+    def _call(self, call: PlannedCall, node: int) -> None:
+        self._begun.setdefault(call.number, (call, self.now_us))
+        self._context += 1
+        context = self._context
+        self._run_or_wait(node, lambda: self.machines[node].take(call, context))
+
+    def answered(self, call: PlannedCall, answer: Answer) -> None:
+        """See Surroundings."""
+        begun = self._begun.pop(call.number, None)
+        if begun is None:
+            return
+        text = f"{call.verb} {call.key} {call.arguments} = {answer}"
+        self._note("answers", 0, 0, f"#{call.number} {text}")
+        if call.number == _PROBE:
+            self._probe_answered = True
+            return
+        self._calls.append(
+            Call(call.number, call.key, call.verb, call.arguments, begun[1], self.now_us, answer)
+        )
+
+    def turned_away(self, call: PlannedCall, leader: int) -> None:
+        """See Surroundings. The client asks again, elsewhere, while it has patience."""
+        begun = self._begun.get(call.number)
+        if begun is None:
+            return
+        if self.now_us - begun[1] > _PATIENCE_US and call.number != _PROBE:
+            del self._begun[call.number]
+            return
+        node = leader or self._clients.choice(self.plan.nodes)
+        self._at(self.now_us + _RETRY_US, partial(self._call, call, node))
+
+    def abandoned(self, call: PlannedCall) -> None:
+        """See Surroundings. A probe may be asked again; a real write has an unknown outcome."""
+        if call.number == _PROBE:
+            self.turned_away(call, 0)
+
+    def _history(self) -> tuple[Call, ...]:
+        """All calls; writes without an answer may have happened, reads without one say nothing."""
+        unknown = [
+            Call(call.number, call.key, call.verb, call.arguments, begun_us, None, None)
+            for call, begun_us in self._begun.values()
+            if call.verb != "get" and call.number != _PROBE
+        ]
+        return tuple(sorted([*self._calls, *unknown], key=lambda call: call.called_at))
+
+
+def simulate(plan: Plan, judge: Judge, *, observer: Observer | None = None) -> Outcome:
+    """Run a plan once."""
+    return World(plan, observer=observer).run(judge)
