@@ -31,7 +31,7 @@ from month3_messaging.orders import (
     progress_after,
     read_own,
 )
-from month3_messaging.status.hub import StatusHub, Watcher
+from month3_messaging.status.hub import Hub, Watcher
 from scalelab.errors import InvalidInput
 from scalelab.security import Principal, TokenVerifier
 from scalelab.web import Event, EventStream, problem_responses
@@ -44,7 +44,7 @@ _VERSION_DIGITS_MAX = 9
 class StatusApi:
     """What the route needs. heartbeat_s: silence after which a comment is sent."""
 
-    hub: StatusHub
+    hub: Hub
     sessions: Sessions
     verifier: TokenVerifier
     heartbeat_s: float = 15.0

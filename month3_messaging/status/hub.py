@@ -7,23 +7,25 @@ Theory of operation
     queue is full, or all of them when a listener's connection was lost, are told to look into the
     history instead. So nothing is missed, whatever is dropped here.
 
-Bounds: `queue` hints per watcher, `per_user` watchers per user, `watchers` in all.
+Bounds: `queue` hints per watcher, `per_user` watchers per user, `watchers` in all. With many
+nodes, `redis_hub` does the same with one connection per node.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Self
+from typing import Protocol, Self
 from uuid import UUID
 
-from month3_messaging.orders import STATUS_CHANNEL, Status, StatusChange
+from month3_messaging.orders import StatusChange
+from month3_messaging.status.client_queue import Update
+from month3_messaging.status.followers import Followers
+from month3_messaging.status.postgres_notices import ListenPace, PostgresNotices, read_notice
 from scalelab.clients.postgres import Database
-from scalelab.errors import OutcomeUnknown, Overloaded, RateLimited, Unavailable
+from scalelab.errors import CorruptData
 from scalelab.telemetry import Log
 
 
@@ -45,6 +47,10 @@ class Watcher:
         self._hints: asyncio.Queue[StatusChange] = asyncio.Queue(bound)
         self._look = asyncio.Event()
         self._stirred = asyncio.Event()
+
+    def hear(self, update: Update) -> None:
+        """A hint as a hub spreads it."""
+        self.tell(update.change)
 
     def tell(self, change: StatusChange) -> None:
         """Give a hint; if there is no room, ask for a look instead."""
@@ -73,97 +79,77 @@ class Watcher:
             await self._stirred.wait()
 
 
+class Hub(Protocol):
+    """What streams need of a hub; one contract suite holds both."""
+
+    @property
+    def followers(self) -> Followers:
+        """Who follows what on this node."""
+        ...
+
+    def watch(self, user_id: str, order_id: UUID) -> AbstractAsyncContextManager[Watcher]:
+        """Hints about `order_id` from now on. Raises RateLimited or Overloaded at the bounds."""
+        ...
+
+    async def ready(self) -> None:
+        """Return when updates arrive; waits for it without a bound of its own."""
+        ...
+
+
+@asynccontextmanager
+async def watch(
+    followers: Followers, user_id: str, order_id: UUID, *, queue: int
+) -> AsyncGenerator[Watcher, None]:
+    """A hub's `watch` on its followers. queue: hints that may wait."""
+    with followers.admit(user_id):
+        watcher = Watcher(queue)
+        followers.follow(order_id, watcher)
+        try:
+            yield watcher
+        finally:
+            followers.unfollow(order_id, watcher)
+
+
 class StatusHub:
     """Fans notifications out to watchers; an async context manager that owns the listeners."""
 
     def __init__(
         self, databases: Sequence[Database], *, log: Log, settings: HubSettings | None = None
     ) -> None:
-        self._databases = tuple(databases)
         self._log = log
         self._settings = settings or HubSettings()
-        self._watchers: defaultdict[UUID, set[Watcher]] = defaultdict(set)
-        self._per_user: Counter[str] = Counter()
-        self._listening = {database.name: asyncio.Event() for database in self._databases}
-        self._tasks: list[asyncio.Task[None]] = []
+        self.followers = Followers(per_user=self._settings.per_user, in_all=self._settings.watchers)
+        self._notices = PostgresNotices(
+            databases,
+            on_notice=self._spread,
+            on_gap=self.followers.look_again,
+            log=log,
+            pace=ListenPace(self._settings.reconnect_s, self._settings.check_s),
+        )
 
     async def __aenter__(self) -> Self:
-        self._tasks = [
-            asyncio.create_task(self._listen(database), name=f"status hub {database.name}")
-            for database in self._databases
-        ]
+        await self._notices.__aenter__()
         return self
 
-    async def __aexit__(self, *_exc: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def __aexit__(self, *exc: object) -> None:
+        await self._notices.__aexit__(*exc)
 
     @property
     def watching(self) -> int:
         """How many watchers there are now."""
-        return self._per_user.total()
+        return self.followers.admitted
+
+    def watch(self, user_id: str, order_id: UUID) -> AbstractAsyncContextManager[Watcher]:
+        """Hints about `order_id` from now on. Raises RateLimited or Overloaded at the bounds."""
+        return watch(self.followers, user_id, order_id, queue=self._settings.queue)
 
     async def ready(self) -> None:
         """Return when every database is listened to; waits for it without a bound of its own."""
-        await asyncio.gather(*(event.wait() for event in self._listening.values()))
-
-    @asynccontextmanager
-    async def watch(self, user_id: str, order_id: UUID) -> AsyncGenerator[Watcher, None]:
-        """Hints about `order_id` from now on. Raises RateLimited or Overloaded at the bounds."""
-        if self._per_user[user_id] >= self._settings.per_user:
-            raise RateLimited(
-                f"at most {self._settings.per_user} streams per user at once",
-                code="too_many_streams",
-            )
-        if self.watching >= self._settings.watchers:
-            raise Overloaded("too many streams are open here", code="too_many_streams")
-        watcher = Watcher(self._settings.queue)
-        self._per_user[user_id] += 1
-        self._watchers[order_id].add(watcher)
-        try:
-            yield watcher
-        finally:
-            self._per_user[user_id] -= 1
-            if not self._per_user[user_id]:
-                del self._per_user[user_id]
-            self._watchers[order_id].discard(watcher)
-            if not self._watchers[order_id]:
-                del self._watchers[order_id]
-
-    async def _listen(self, database: Database) -> None:
-        listening = self._listening[database.name]
-        while True:
-            try:
-                async for payload in self._notifications(database):
-                    self._spread(payload)
-            except (Unavailable, OutcomeUnknown, TimeoutError) as error:
-                self._log.warning("status_listener_lost", database=database.name, error=str(error))
-            listening.clear()
-            await asyncio.sleep(self._settings.reconnect_s)
-
-    async def _notifications(self, database: Database) -> AsyncIterator[str]:
-        """Payloads, until the connection breaks; checks it in silence every `check_s`."""
-        async with database.dedicated() as conn:
-            async with asyncio.timeout(self._settings.check_s):
-                await conn.execute(f"LISTEN {STATUS_CHANNEL}")
-            self._listening[database.name].set()
-            # What happened while nobody listened is in the history.
-            for watchers in self._watchers.values():
-                for watcher in watchers:
-                    watcher.look_again()
-            while True:
-                async for notice in conn.notifies(timeout=self._settings.check_s):
-                    yield notice.payload
-                async with asyncio.timeout(self._settings.check_s):
-                    await conn.execute("SELECT 1")
+        await self._notices.ready()
 
     def _spread(self, payload: str) -> None:
-        order_id, change = _read(payload)
-        for watcher in self._watchers.get(order_id, ()):
-            watcher.tell(change)
-
-
-def _read(payload: str) -> tuple[UUID, StatusChange]:
-    order_id, version, status, at = payload.split(" ")
-    return UUID(order_id), StatusChange(int(version), Status(status), datetime.fromisoformat(at))
+        try:
+            self.followers.spread(*read_notice(payload))
+        except CorruptData as error:
+            # Anyone with the database's password may notify; the listener must outlive it.
+            self._log.warning("status_notice_unreadable", error=str(error))

@@ -28,7 +28,13 @@ from month3_messaging.orders import (
     order_saga,
     orders_router,
 )
-from month3_messaging.status import HubSettings, StatusApi, StatusHub, status_router
+from month3_messaging.status import (
+    HubSettings,
+    StatusApi,
+    StatusHub,
+    long_poll_router,
+    status_router,
+)
 from scalelab.clients.http import HttpClient
 from scalelab.clients.postgres import CommitPosition, Database
 from scalelab.clock import SystemClock
@@ -143,6 +149,7 @@ class Shop:
     url: str
     http: aiohttp.ClientSession
     issuer: TokenIssuer
+    verifier: TokenVerifier
     peers: Peers
     database: Database
     sessions: Sessions
@@ -222,16 +229,18 @@ async def open_shop(database: Database) -> AsyncIterator[Shop]:
         hub,
         aiohttp.ClientSession() as http,
     ):
+        status = StatusApi(hub, sessions, verifier, HEARTBEAT_S)
         app = create_app(
             telemetry=telemetry,
             routers=[
                 orders_router(OrdersApi(placement_on(sessions, catalog), sessions, verifier)),
-                status_router(StatusApi(hub, sessions, verifier, HEARTBEAT_S)),
+                status_router(status),
+                long_poll_router(status),
             ],
         )
         async with served(app) as url:
             issuer = TokenIssuer(key, ISSUER, AUDIENCE, SystemClock())
-            yield Shop(url, http, issuer, peers, database, sessions, hub)
+            yield Shop(url, http, issuer, verifier, peers, database, sessions, hub)
 
 
 async def age(conn: AsyncConnection[Any], by: timedelta) -> None:

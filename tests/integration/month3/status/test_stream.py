@@ -6,37 +6,15 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from datetime import timedelta
 
 import aiohttp
 
-from month3_messaging.broker import Event
 from month3_messaging.orders import SagaEffects, order_saga
 from scalelab.clock import SystemClock
 from tests.integration.month3.messaging_bed import DEADLINE_S, poll_until
 from tests.integration.month3.orders_bed import Shop, age
-
-TOTAL = 2 * 1250 + 399
-
-
-async def tell(shop: Shop, order_id: str, kind: str) -> None:
-    data = {"order_id": order_id, "amount_minor": TOTAL, "currency": "EUR"}
-    event = Event(uuid4(), kind, "/test", order_id, datetime.now(UTC), data)
-    await SagaEffects(order_saga(600.0), shop.sessions, SystemClock()).on_event(event)
-
-
-async def captured(shop: Shop, order_id: str) -> None:
-    await tell(shop, order_id, "payments.payment.captured.v1")
-
-
-async def reserved(shop: Shop, order_id: str) -> None:
-    await tell(shop, order_id, "inventory.stock.reserved.v1")
-
-
-async def placed(shop: Shop, key: str = "key-1") -> str:
-    _, body, _ = await shop.place("ann", key)
-    return body["order_id"]
+from tests.integration.month3.status.moves import captured, placed, reserved, tell
 
 
 @asynccontextmanager
