@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from scalelab.lab.cli.outcome import CommandFailed, Exit, emit_json, say
-from scalelab.lab.cli.place import root_of
-
-if TYPE_CHECKING:
-    from scalelab.lab.supervisor.state import StackPaths
+from scalelab.lab.cli.outcome import CommandFailed, emit_json, say
+from scalelab.lab.cli.running import port_of, running
 
 app = typer.Typer()
 month1 = typer.Typer(
@@ -45,7 +41,7 @@ def token(
 
     scopes = scope or [KEEPER_SCOPE]
     word = demo_token(
-        key_path(_running(context).folder),
+        key_path(running(context, 1).folder),
         issuer=TOKEN_ISSUER,
         audience=TOKEN_AUDIENCE,
         subject=subject,
@@ -64,7 +60,7 @@ def routes(context: typer.Context) -> None:
     """Print the routes that the running stack's gateway was given."""
     from month1_caching_gateway.stack import routes_path
 
-    say(routes_path(_running(context).folder).read_text(encoding="utf-8").rstrip())
+    say(routes_path(running(context, 1).folder).read_text(encoding="utf-8").rstrip())
 
 
 @month1.command()
@@ -78,7 +74,7 @@ def seed(
     from month1_caching_gateway.catalog import fill
     from month1_caching_gateway.stack import read_database_dsn
 
-    new = asyncio.run(fill(read_database_dsn(_running(context).folder), products, 1))
+    new = asyncio.run(fill(read_database_dsn(running(context, 1).folder), products, 1))
     say(f"{new} products are new.")
 
 
@@ -96,11 +92,11 @@ def purge(
 
     from month1_caching_gateway.stack import PURGE_TOKEN
 
-    paths = _running(context)
+    paths = running(context, 1)
     token = (paths.folder / "secrets" / PURGE_TOKEN).read_text(encoding="ascii")
     try:
         answer = httpx.post(
-            f"http://127.0.0.1:{_port(paths, 'purge')}/purge",
+            f"http://127.0.0.1:{port_of(paths, 'purge')}/purge",
             json={"target": target, "prefix": prefix},
             headers={"Authorization": f"Bearer {token}"},
             timeout=30.0,
@@ -113,28 +109,3 @@ def purge(
         raise CommandFailed(f"The purge service refused: {why}")
     for edge, removed in told["removed"].items():
         say(f"{edge}: {removed} answers forgotten.")
-
-
-def _port(paths: StackPaths, process: str) -> int:
-    """Where a process of the running stack listens. Raises CommandFailed if it is not there."""
-    from scalelab.lab.supervisor.state import read
-
-    state = read(paths.state)
-    for one in state.processes if state else ():
-        if one.name == process and one.port:
-            return one.port
-    raise CommandFailed(f"This stack has no {process}: see ./lab status.", Exit.USAGE)
-
-
-def _running(context: typer.Context) -> StackPaths:
-    """Where the stack of this month runs. Raises CommandFailed if it does not."""
-    from scalelab.lab.supervisor.control import is_running
-    from scalelab.lab.supervisor.state import StackPaths
-
-    root: Path = root_of(context)
-    paths = StackPaths(root, "month1")
-    if not is_running(paths):
-        raise CommandFailed(
-            "The stack of month 1 is not running. Try: ./lab up month1.", Exit.USAGE
-        )
-    return paths

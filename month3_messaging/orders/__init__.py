@@ -5,6 +5,7 @@ order. Where the rows are is the composer's affair: see `Sessions`.
 """
 
 from month3_messaging.orders.api import TOKEN_HEADER, OrdersApi, orders_router, read_own
+from month3_messaging.orders.chores import clean_forever, sweep_forever
 from month3_messaging.orders.effects import FACTS, News, SagaEffects, apply
 from month3_messaging.orders.models import (
     ORDERS_TOPIC,
@@ -17,6 +18,7 @@ from month3_messaging.orders.models import (
     Progress,
     StatusChange,
 )
+from month3_messaging.orders.one_database import sessions_on
 from month3_messaging.orders.peers import CatalogPrices, InventoryHolds
 from month3_messaging.orders.placement import Placed, Placement
 from month3_messaging.orders.records import MIGRATIONS, STATUS_CHANNEL, progress_after
@@ -52,8 +54,11 @@ __all__ = [
     "StatusChange",
     "WriteSession",
     "apply",
+    "clean_forever",
     "order_saga",
     "orders_router",
     "progress_after",
     "read_own",
+    "sessions_on",
+    "sweep_forever",
 ]

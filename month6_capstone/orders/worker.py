@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +26,6 @@ from month2_databases.sharding import (
     ShardSettings,
     parse_shards,
 )
-from month3_messaging import inbox
 from month3_messaging.orders import (
     FACTS,
     MIGRATIONS,
@@ -35,7 +33,9 @@ from month3_messaging.orders import (
     STOCK_TOPIC,
     SagaEffects,
     Status,
+    clean_forever,
     order_saga,
+    sweep_forever,
 )
 from month3_messaging.outbox import RelayMetrics, keep_relaying
 from month3_messaging.workers import EventConsumer
@@ -43,10 +43,9 @@ from month6_capstone.orders.shards import read_token_keys, sessions_of
 from scalelab.clients.migrations import upgrade
 from scalelab.clients.postgres import Database
 from scalelab.clock import Clock, SystemClock
-from scalelab.errors import ScalelabError, Unavailable
-from scalelab.telemetry import Log, Telemetry
+from scalelab.errors import Unavailable
+from scalelab.telemetry import Telemetry
 from scalelab.web import create_app
-from scalelab.web.idempotency_postgres import purge as purge_keys
 
 
 class OrdersWorkerSettings(BaseSettings):
@@ -218,34 +217,18 @@ class Chores:
                 metrics=self._relay_metrics,
                 log=self._telemetry.log,
             ),
-            self._sweep(database),
-            self._clean(database),
+            sweep_forever(
+                database,
+                self._effects,
+                every_s=self._settings.sweep_every_s,
+                log=self._telemetry.log,
+            ),
+            clean_forever(
+                database,
+                self._clock,
+                every_s=self._settings.clean_every_s,
+                inbox_keep_s=self._settings.inbox_keep_s,
+                keys_keep_s=self._settings.keys_keep_s,
+                log=self._telemetry.log,
+            ),
         ]
-
-    async def _sweep(self, database: Database) -> None:
-        """Cancel what waited too long for its payment."""
-        while True:
-            await asyncio.sleep(self._settings.sweep_every_s)
-            try:
-                await self._effects.sweep(database.transaction)
-            except ScalelabError as error:
-                _report(self._telemetry.log, "sweep_failed", database, error)
-
-    async def _clean(self, database: Database) -> None:
-        """Forget old inbox rows and idempotency keys, a batch at a time."""
-        while True:
-            await asyncio.sleep(self._settings.clean_every_s)
-            now = self._clock.now()
-            try:
-                async with database.transaction() as conn:
-                    before = now - timedelta(seconds=self._settings.inbox_keep_s)
-                    await inbox.purge(conn, before=before)
-                async with database.transaction() as conn:
-                    before = now - timedelta(seconds=self._settings.keys_keep_s)
-                    await purge_keys(conn, before)
-            except ScalelabError as error:
-                _report(self._telemetry.log, "clean_up_failed", database, error)
-
-
-def _report(log: Log, event: str, database: Database, error: ScalelabError) -> None:
-    log.warning(event, database=database.name, code=error.stable_code, error=str(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,11 +22,10 @@ from month3_messaging.orders import (
     InventoryHolds,
     OrdersApi,
     Placement,
-    ReadSession,
     Sessions,
-    WriteSession,
     order_saga,
     orders_router,
+    sessions_on,
 )
 from month3_messaging.status import (
     HubSettings,
@@ -36,7 +35,7 @@ from month3_messaging.status import (
     status_router,
 )
 from scalelab.clients.http import HttpClient
-from scalelab.clients.postgres import CommitPosition, Database
+from scalelab.clients.postgres import Database
 from scalelab.clock import SystemClock
 from scalelab.errors import Conflict, NotFound, Unavailable
 from scalelab.security import SigningKey, StaticJwks, TokenIssuer, TokenVerifier, jwks
@@ -49,25 +48,6 @@ HEARTBEAT_S = 0.2
 
 def quiet_telemetry(service: str) -> Telemetry:
     return build_telemetry(TelemetrySettings(service=service), stream=io.StringIO())
-
-
-def sessions_on(database: Database) -> Sessions:
-    """All orders on one database; the token is the commit's position in words."""
-
-    @asynccontextmanager
-    async def write(_whose: UUID | str) -> AsyncGenerator[WriteSession, None]:
-        position = CommitPosition()
-        async with database.transaction(position=position) as conn:
-            session = WriteSession(conn, database.name)
-            yield session
-        session.token = f"{position.timeline}.{position.lsn}"
-
-    @asynccontextmanager
-    async def read(_whose: UUID | str, _token: str | None) -> AsyncGenerator[ReadSession, None]:
-        async with database.autocommit(read_only=True) as conn:
-            yield ReadSession(conn, database.name, "primary")
-
-    return Sessions(write, write, read, read)
 
 
 class Hold(BaseModel):

@@ -1,0 +1,37 @@
+"""For a month's commands: the stack that they talk to, and where its processes listen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scalelab.lab.cli.outcome import CommandFailed, Exit
+from scalelab.lab.cli.place import root_of
+
+if TYPE_CHECKING:
+    import typer
+
+    from scalelab.lab.supervisor.state import StackPaths
+
+
+def running(context: typer.Context, month: int) -> StackPaths:
+    """Where the stack of a month runs. Raises CommandFailed, saying how to start it."""
+    from scalelab.lab.supervisor.control import is_running
+    from scalelab.lab.supervisor.state import StackPaths
+
+    paths = StackPaths(root_of(context), f"month{month}")
+    if not is_running(paths):
+        raise CommandFailed(
+            f"The stack of month {month} is not running. Try: ./lab up month{month}.", Exit.USAGE
+        )
+    return paths
+
+
+def port_of(paths: StackPaths, process: str) -> int:
+    """Where a process of the stack listens. Raises CommandFailed if it is not there."""
+    from scalelab.lab.supervisor.state import read
+
+    state = read(paths.state)
+    for one in state.processes if state else ():
+        if one.name == process and one.port:
+            return one.port
+    raise CommandFailed(f"This stack has no {process}: see ./lab status.", Exit.USAGE)
