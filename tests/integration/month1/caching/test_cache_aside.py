@@ -60,7 +60,7 @@ class Table:
 
     async def has_read(self) -> None:
         """Return when one more held read has taken its rows."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await self._read.acquire()
 
 

@@ -51,7 +51,12 @@ def build_shelf(dsn: str, redis_url: str) -> Shelf:
     """An app that nobody has started, and a client that calls it in process."""
     key, clock = SigningKey.generate(), SystemClock()
     app = create_catalog_app(
-        CatalogConfig(DatabaseSettings(dsn), redis_url, redis_timeout_s=5.0, v1_lifetime=LIFETIME),
+        CatalogConfig(
+            DatabaseSettings(dsn, acquire_timeout_s=30.0),
+            redis_url,
+            redis_timeout_s=5.0,
+            v1_lifetime=LIFETIME,
+        ),
         telemetry=build_telemetry(TelemetrySettings("catalog"), stream=io.StringIO()),
         verifier=TokenVerifier(StaticJwks(jwks([key])), ISSUER, AUDIENCE, clock),
     )

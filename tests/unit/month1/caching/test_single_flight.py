@@ -29,7 +29,7 @@ class HandLoader:
 
     async def begun(self) -> None:
         """Return when one more load has begun."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await self._begun.acquire()
 
 
