@@ -172,7 +172,7 @@ def _services(addresses: Addresses) -> list[ServiceSpec]:
     return [
         ServiceSpec(
             name,
-            ("python", "-m", _module(name)),
+            ("python", "-m", module_of(name)),
             port=addresses.ports["gateway-admin" if name == "gateway" else name],
             env=environment(name, addresses),
             restart=True,
@@ -181,8 +181,8 @@ def _services(addresses: Addresses) -> list[ServiceSpec]:
     ]
 
 
-def _module(name: str) -> str:
-    """What runs a process of ours; the issuer is the core's, the other rooms are this month's."""
+def module_of(name: str) -> str:
+    """What `python -m` runs as one of our processes; the issuer is the core's."""
     if name == "issuer":
         return "scalelab.issuer"
     return f"{_PACKAGE}.{'catalog' if name in REPLICAS else name}"

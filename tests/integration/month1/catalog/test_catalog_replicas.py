@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from month1_caching_gateway.catalog import draw, fill, migrate
+from month1_caching_gateway.stack import module_of
 from month1_caching_gateway.topology import (
     REPLICAS,
     TOKEN_AUDIENCE,
@@ -76,7 +77,7 @@ def replicas(database_dsn: str, redis_server: Redis, tmp_path: Path) -> Iterator
             *(
                 ServiceSpec(
                     name,
-                    ("python", "-m", f"month1_caching_gateway.{name.partition('-')[0]}"),
+                    ("python", "-m", module_of(name)),
                     port=addresses.ports[name],
                     env=environment(name, addresses),
                 )
