@@ -8,6 +8,7 @@ index on as many bigints, and its pages are read where its contrib module is the
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,15 +90,22 @@ def grow(path: Path, fill: Fill, entries: int, random: Random) -> Grown:
         return Grown(shape(tree), read / _LOOKUPS, not violations(tree))
 
 
-def run(lab: Lab) -> Result:
-    """Our three trees at growing sizes; PostgreSQL's at the largest, where it can be read."""
+def grow_all(lab: Lab) -> dict[str, dict[int, Grown]]:
+    """Our three trees at growing sizes, in new files: the folder stays from run to run."""
     sizes = (100, 1_000, 10_000) if lab.quick else (100, 1_000, 10_000, 100_000)
     grown: dict[str, dict[int, Grown]] = {}
-    for name, fill in _ARMS.items():
-        for size in sizes:
-            path = lab.folder / f"{name.replace(' ', '-')}-{size}"
-            grown.setdefault(name, {})[size] = grow(path, fill, size, lab.random())
-        lab.note(f"{name}: {grown[name][sizes[-1]].shape}")
+    with tempfile.TemporaryDirectory(dir=lab.folder) as folder:
+        for name, fill in _ARMS.items():
+            for size in sizes:
+                path = Path(folder) / f"{name.replace(' ', '-')}-{size}"
+                grown.setdefault(name, {})[size] = grow(path, fill, size, lab.random())
+            lab.note(f"{name}: {grown[name][sizes[-1]].shape}")
+    return grown
+
+
+def run(lab: Lab) -> Result:
+    """Our three trees at growing sizes; PostgreSQL's at the largest, where it can be read."""
+    grown = grow_all(lab)
     server = Postgres("btree")
     lab.runtime.start(server)
     theirs = asyncio.run(_postgres(server.superuser_dsn(), 200_000))

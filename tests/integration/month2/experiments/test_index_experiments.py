@@ -18,3 +18,12 @@ def test_every_claim_about_indexes_holds(
     """On private servers, beside whatever else runs."""
     lab = Lab(quick=True, runtime=runtime, folder=tmp_path, seed=1, note=lambda _: None)
     assert [one.claim for one in experiment.run(lab).shape if not one.holds] == []
+
+
+def test_a_second_run_in_the_same_folder_starts_from_nothing(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    """The folder of an experiment stays from run to run, with the trees of the one before."""
+    lab = Lab(quick=True, runtime=runtime, folder=tmp_path, seed=1, note=lambda _: None)
+    assert btree.grow_all(lab) == btree.grow_all(lab)
+    assert list(tmp_path.iterdir()) == []
