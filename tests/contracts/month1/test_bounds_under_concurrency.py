@@ -56,7 +56,7 @@ async def _offer(
     clients: int,
 ) -> list[tuple[int, float, float]]:
     """For each burst: how many were admitted, when it was sent and when it was answered."""
-    opened = [connect(url, timeout_s=10.0) for _ in range(clients)]
+    opened = [connect(url, timeout_s=10.0, connect_timeout_s=30.0) for _ in range(clients)]
     stores = [RedisStore(one, deadline_s=10.0, max_batch=8, algorithm=algorithm) for one in opened]
     key = f"bound:{time.monotonic_ns()}"
     seen: list[tuple[int, float, float]] = []

@@ -28,7 +28,7 @@ async def leases(request: pytest.FixtureRequest) -> AsyncIterator[list[Asker[Lea
         yield [MemoryTable(SystemClock(), CONCURRENCY)] * 3
         return
     url = request.getfixturevalue("redis_url")
-    clients = [connect(url, timeout_s=10.0) for _ in range(3)]
+    clients = [connect(url, timeout_s=10.0, connect_timeout_s=30.0) for _ in range(3)]
     batches = [
         RedisBatches(one, CONCURRENCY, prefix="leases:", deadline_s=10.0, max_batch=8)
         for one in clients

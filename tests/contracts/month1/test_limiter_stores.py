@@ -33,7 +33,7 @@ async def store(
     if request.param == "memory":
         yield MemoryStore(SystemClock(), algorithm=algorithm)
         return
-    client = connect(request.getfixturevalue("redis_url"), timeout_s=10.0)
+    client = connect(request.getfixturevalue("redis_url"), timeout_s=10.0, connect_timeout_s=30.0)
     redis = RedisStore(client, deadline_s=10.0, algorithm=algorithm)
     yield redis
     await redis.aclose()

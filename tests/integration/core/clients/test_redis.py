@@ -12,7 +12,7 @@ from scalelab.errors import OutcomeUnknown, Overloaded, ScalelabError, Unavailab
 
 async def test_values_come_back_as_bytes(redis_url: str) -> None:
     """Decoding is the caller's choice."""
-    async with connect(redis_url) as client:
+    async with connect(redis_url, timeout_s=10.0, connect_timeout_s=30.0) as client:
         with map_errors():
             await client.set("k", "v")
             assert await client.get("k") == b"v"
@@ -54,7 +54,9 @@ async def test_silence_after_a_command_is_unknown_unless_it_only_reads(
 
 async def test_more_callers_than_connections_are_refused(redis_url: str) -> None:
     """The pool does not grow without bound."""
-    async with connect(redis_url, max_connections=1) as client:
+    async with connect(
+        redis_url, max_connections=1, timeout_s=10.0, connect_timeout_s=30.0
+    ) as client:
 
         async def wait_for_an_item() -> object:
             with map_errors():
@@ -68,7 +70,7 @@ async def test_more_callers_than_connections_are_refused(redis_url: str) -> None
 
 async def test_a_wrong_command_is_an_error_that_is_not_retried(redis_url: str) -> None:
     """Redis answered: no."""
-    async with connect(redis_url) as client:
+    async with connect(redis_url, timeout_s=10.0, connect_timeout_s=30.0) as client:
         await client.set("k", "text")
         with pytest.raises(ScalelabError) as refusal, map_errors():
             await client.incr("k")

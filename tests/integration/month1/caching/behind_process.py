@@ -63,7 +63,7 @@ class Table:
 
 async def main(file: Path, url: str, written: int, accepted: int) -> None:
     table = Table(file)
-    client = redis_client.connect(url, timeout_s=10.0)
+    client = redis_client.connect(url, timeout_s=10.0, connect_timeout_s=30.0)
 
     async def read(keys: Sequence[str]) -> dict[str, Versioned[str]]:
         return table.read(keys)

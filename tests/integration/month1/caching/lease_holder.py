@@ -30,7 +30,7 @@ async def hang(_keys: Sequence[str]) -> dict[str, Versioned[str]]:
 
 
 async def main(url: str, key: str, ttl_s: float) -> None:
-    client = redis_client.connect(url, timeout_s=5.0)
+    client = redis_client.connect(url, timeout_s=5.0, connect_timeout_s=30.0)
     cache = CacheAside(
         hang,
         RedisStore(client, namespace="bench", clock=SystemClock()),

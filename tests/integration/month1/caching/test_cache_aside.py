@@ -107,7 +107,7 @@ def _decode(raw: bytes) -> str:
 
 @pytest.fixture
 async def bench(redis_url: str) -> AsyncIterator[Bench]:
-    client = redis_client.connect(redis_url, timeout_s=5.0)
+    client = redis_client.connect(redis_url, timeout_s=5.0, connect_timeout_s=30.0)
     made = Bench(client)
     async with made.cache:
         yield made

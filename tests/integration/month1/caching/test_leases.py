@@ -88,7 +88,9 @@ class Bench:
 
 @pytest.fixture
 async def bench(redis_url: str) -> AsyncIterator[Bench]:
-    client = redis_client.connect(redis_url, timeout_s=5.0, max_connections=512)
+    client = redis_client.connect(
+        redis_url, timeout_s=5.0, connect_timeout_s=30.0, max_connections=512
+    )
     yield Bench(client)
     await client.aclose()
 

@@ -50,7 +50,7 @@ class Pages:
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = redis_client.connect(redis_url, timeout_s=10.0)
+    client = redis_client.connect(redis_url, timeout_s=10.0, connect_timeout_s=30.0)
     yield client
     await client.aclose()
 

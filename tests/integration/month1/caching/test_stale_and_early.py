@@ -37,7 +37,7 @@ class Bench:
 
     def __init__(self, url: str) -> None:
         self.clock = ManualClock()
-        self.client = redis_client.connect(url, timeout_s=10.0)
+        self.client = redis_client.connect(url, timeout_s=10.0, connect_timeout_s=30.0)
         self.rows = {"a": Versioned("one", 1)}
         self.reads = 0
         self.takes_s = 0.0

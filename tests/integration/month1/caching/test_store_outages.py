@@ -88,7 +88,7 @@ class Server:
     async def flush(self) -> None:
         """Forget everything, as an operator would."""
         if self.kind == "redis":
-            client = redis_client.connect(self.redis.url, timeout_s=10.0)
+            client = redis_client.connect(self.redis.url, timeout_s=10.0, connect_timeout_s=30.0)
             await client.flushall()
             await client.aclose()
         else:

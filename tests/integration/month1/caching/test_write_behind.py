@@ -83,7 +83,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(url: str, policy: WriteBehindPolicy) -> AsyncIterator[Bench]:
-    client = redis_client.connect(url, timeout_s=10.0)
+    client = redis_client.connect(url, timeout_s=10.0, connect_timeout_s=30.0)
     origin = Origin()
     cache: CacheAside[str] = CacheAside(
         origin.read,

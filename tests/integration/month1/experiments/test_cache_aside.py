@@ -29,7 +29,7 @@ async def test_only_fences_have_hits_and_no_stale_read(
     redis_url: str, kind: type[NoCache | TtlOnly | Fencing], stale: int, loads: int
 ) -> None:
     """Twelve writes, in four of them a reader stands in between."""
-    client = redis_client.connect(redis_url, timeout_s=10.0)
+    client = redis_client.connect(redis_url, timeout_s=10.0, connect_timeout_s=30.0)
     table = Table()
     counted = await staleness(kind(table, client), table, writes=12, races=4)
     await client.aclose()
@@ -38,7 +38,7 @@ async def test_only_fences_have_hits_and_no_stale_read(
 
 async def test_hits_come_close_to_the_theory(redis_url: str) -> None:
     """A short walk: time is counted in requests, so the share is the same on every machine."""
-    client = redis_client.connect(redis_url, timeout_s=10.0)
+    client = redis_client.connect(redis_url, timeout_s=10.0, connect_timeout_s=30.0)
     ratio = await hit_ratio(client, skew=1.2, write_share=0.1, requests=800, random=Random(2))
     await client.aclose()
     assert ratio == pytest.approx(expected_ratio(1.2, 0.1), abs=0.08)

@@ -109,7 +109,7 @@ class Everyone:
 
 async def test_each_caller_has_an_allowance_of_its_own(redis_url: str) -> None:
     """Two of three pass with their headers; the third is 429; another caller is not touched."""
-    redis = connect(redis_url)
+    redis = connect(redis_url, timeout_s=10.0, connect_timeout_s=30.0)
     store = RedisStore(redis, deadline_s=10.0)
     routes = [Route("app", prefix="/", rate="few")]
     async with (

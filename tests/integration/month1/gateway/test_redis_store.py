@@ -34,7 +34,9 @@ def test_all_gateways_together_admit_no_more_than_capacity_plus_rate_times_t(
     """I2 over several stores that share the server; t by the server's own clock."""
 
     async def race() -> None:
-        clients = [connect(redis_url, timeout_s=10.0) for _ in range(gateways)]
+        clients = [
+            connect(redis_url, timeout_s=10.0, connect_timeout_s=30.0) for _ in range(gateways)
+        ]
         stores = [RedisStore(one, deadline_s=10.0, max_batch=16) for one in clients]
         policy = Policy(float(capacity), rate_per_s)
         key = f"race:{time.monotonic_ns()}"
@@ -61,7 +63,7 @@ def _microseconds(time_answer: tuple[int, int]) -> int:
 
 async def test_checks_of_one_tick_travel_in_one_call(redis_url: str) -> None:
     """A hundred checks cost one EVALSHA."""
-    client = connect(redis_url)
+    client = connect(redis_url, timeout_s=10.0, connect_timeout_s=30.0)
     store = RedisStore(client, deadline_s=10.0)
     policy = Policy(1000, 1)
     await store.check("k", policy)
@@ -75,7 +77,7 @@ async def test_checks_of_one_tick_travel_in_one_call(redis_url: str) -> None:
 
 async def test_a_flushed_script_cache_is_not_noticed(redis_url: str) -> None:
     """A restarted server has forgotten the script; the store loads it again."""
-    client = connect(redis_url)
+    client = connect(redis_url, timeout_s=10.0, connect_timeout_s=30.0)
     store = RedisStore(client, deadline_s=10.0)
     policy = Policy(10, 0.001)
     assert (await store.check("k", policy)).admitted
@@ -88,7 +90,7 @@ async def test_a_flushed_script_cache_is_not_noticed(redis_url: str) -> None:
 
 async def test_buckets_do_not_stay_for_ever(redis_url: str) -> None:
     """A bucket expires once it would be full: memory follows the active callers."""
-    client = connect(redis_url)
+    client = connect(redis_url, timeout_s=10.0, connect_timeout_s=30.0)
     store = RedisStore(client, prefix="expiry:", deadline_s=10.0)
     await store.check("k", Policy(10, 2.0), cost=10)
     left_ms = await client.pttl("expiry:k")
