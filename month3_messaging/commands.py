@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scalelab.errors import ScalelabError
-from scalelab.lab.cli.outcome import CommandFailed, emit_json, say
-from scalelab.lab.cli.running import port_of, running
+from scalelab.lab.cli.outcome import emit_json, say
+from scalelab.lab.cli.running import port_of, run, running
 
 if TYPE_CHECKING:
     from month3_messaging.orderload import Placed
@@ -26,7 +24,6 @@ month3 = typer.Typer(
 )
 app.add_typer(month3, rich_help_panel="Stacks")
 
-T = TypeVar("T")
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
@@ -57,8 +54,8 @@ def orders(
     """
     paths = running(context, 3)
     bearer = _token(paths, "load", 3600.0)
-    placed = _run(_place_and_follow(paths, bearer, number, wait_s))
-    kept = _run(_books(paths))
+    placed = run(_place_and_follow(paths, bearer, number, wait_s))
+    kept = run(_books(paths))
     ends = Counter(placed.ends.values())
     if as_json:
         told: dict[str, Any] = {
@@ -84,7 +81,7 @@ def orders(
 @month3.command()
 def books(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Show what the partners kept: money captured and not given back, pieces taken, promised."""
-    told = _run(_books(running(context, 3)))
+    told = run(_books(running(context, 3)))
     if as_json:
         emit_json(told)
         return
@@ -145,11 +142,3 @@ def _bar(what: str, number: int) -> Generator[Callable[[], None], None, None]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(what, total=number)
         yield lambda: progress.advance(task)
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end; what went wrong in one sentence for a person."""
-    try:
-        return asyncio.run(work)
-    except ScalelabError as error:
-        raise CommandFailed(f"{error.message} ({error.stable_code})") from error

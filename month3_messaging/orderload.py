@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from random import Random
 from uuid import uuid4
 
+from month3_messaging.partners import DECLINED_CARD
 from scalelab.clients.http import HttpClient
 from scalelab.errors import OutcomeUnknown, Overloaded, ScalelabError, Unavailable
 
-PAYING_CARD, DECLINED_CARD = "tok_4242424242424242", "tok_4000000000000002"
+PAYING_CARD = "tok_4242424242424242"
 _ENDS = frozenset({"confirmed", "payment_failed", "refunded"})
 _AT_ONCE = 16
 _POLL_S = 0.1

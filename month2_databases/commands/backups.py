@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from month2_databases.commands.running_stack import JsonFlag, description, folder, in_a_sentence
+from month2_databases.commands.running_stack import JsonFlag, description, folder
 from scalelab.lab.cli.outcome import (
     CommandFailed,
     emit_json,
@@ -18,6 +18,7 @@ from scalelab.lab.cli.outcome import (
     say,
     show_table,
 )
+from scalelab.lab.cli.running import in_a_sentence
 
 if TYPE_CHECKING:
     from month2_databases.backup import DrillReport, Target

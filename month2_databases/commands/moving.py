@@ -6,13 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from month2_databases.commands.running_stack import (
-    JsonFlag,
-    description,
-    folder,
-    run,
-)
+from month2_databases.commands.running_stack import JsonFlag, description, folder
 from scalelab.lab.cli.outcome import emit_json, say
+from scalelab.lab.cli.running import run
 
 if TYPE_CHECKING:
     from month2_databases.resharding.command import MoverSettings

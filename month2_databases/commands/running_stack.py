@@ -1,39 +1,17 @@
-"""The running stack as its commands see it: where it is, whom to ask, and how an error is told."""
+"""The running stack as its commands see it: where it is and whom to ask."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-from collections.abc import Coroutine, Generator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from scalelab.errors import ScalelabError
-from scalelab.lab.cli.outcome import CommandFailed, Exit, exit_code_of
-from scalelab.lab.cli.place import root_of
+from scalelab.lab.cli.outcome import CommandFailed
+from scalelab.lab.cli.running import running
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-
-
-def run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run to the end; what went wrong in one sentence for a person."""
-    with in_a_sentence():
-        return asyncio.run(work)
-
-
-@contextlib.contextmanager
-def in_a_sentence() -> Generator[None]:
-    """What went wrong below as one sentence for a person, with its code and its exit code."""
-    try:
-        yield
-    except CommandFailed:
-        raise
-    except ScalelabError as error:
-        words = f"{error.message} ({error.stable_code})"
-        raise CommandFailed(words, exit_code_of(error)) from error
 
 
 def primaries(context: typer.Context) -> dict[str, str]:
@@ -66,12 +44,4 @@ def description(context: typer.Context) -> dict[str, dict[str, str]]:
 
 def folder(context: typer.Context) -> Path:
     """Where the running stack keeps its files. Raises CommandFailed if it does not run."""
-    from scalelab.lab.supervisor.control import is_running
-    from scalelab.lab.supervisor.state import StackPaths
-
-    paths = StackPaths(root_of(context), "month2")
-    if not is_running(paths):
-        raise CommandFailed(
-            "The stack of month 2 is not running. Try: ./lab up month2.", Exit.USAGE
-        )
-    return paths.folder
+    return running(context, 2).folder

@@ -6,14 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from month2_databases.commands.running_stack import (
-    JsonFlag,
-    of_primaries,
-    primaries,
-    register,
-    run,
-)
+from month2_databases.commands.running_stack import JsonFlag, of_primaries, primaries, register
 from scalelab.lab.cli.outcome import CommandFailed, emit_json, human_bytes, say, show_table
+from scalelab.lab.cli.running import run
 
 
 def slots(context: typer.Context, as_json: JsonFlag = False) -> None:

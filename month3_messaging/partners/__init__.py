@@ -5,7 +5,8 @@ events of its own. A shop has a service for each; this month needs them to have 
 coordinate.
 """
 
+from month3_messaging.partners.answers import DECLINED_CARD
 from month3_messaging.partners.postgres import Line, seed
 from month3_messaging.partners.service import PartnersSettings, create, migrate
 
-__all__ = ["Line", "PartnersSettings", "create", "migrate", "seed"]
+__all__ = ["DECLINED_CARD", "Line", "PartnersSettings", "create", "migrate", "seed"]

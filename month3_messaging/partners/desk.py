@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from month3_messaging.broker import Event
 from month3_messaging.inbox import first_time
+from month3_messaging.orders import PAYMENTS_TOPIC, STOCK_TOPIC
 from month3_messaging.outbox import append
 from month3_messaging.partners import postgres as store
 from month3_messaging.partners.answers import on_cancelled, on_over, on_paid, on_placed
@@ -31,7 +32,6 @@ PAID = "orders.order.paid.v1"
 PAYMENT_FAILED = "orders.order.payment_failed.v1"
 CANCELLED = "orders.order.cancelled.v1"
 
-PAYMENTS_TOPIC, STOCK_TOPIC = "payments.payment", "inventory.stock"
 _TOPICS = {Role.PAYMENT: PAYMENTS_TOPIC, Role.STOCK: STOCK_TOPIC}
 _SOURCES = {Role.PAYMENT: "/payments", Role.STOCK: "/inventory"}
 

@@ -17,6 +17,7 @@ from fastapi import APIRouter, FastAPI, Query
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from month3_messaging.orders import ORDERS_TOPIC
 from month3_messaging.outbox import RelayMetrics, keep_relaying
 from month3_messaging.partners import postgres as store
 from month3_messaging.partners.desk import CANCELLED, PAID, PAYMENT_FAILED, PLACED, Desk
@@ -43,7 +44,7 @@ class PartnersSettings(BaseSettings):
     port: int = 8303
     database_dsn: str
     kafka_bootstrap: str
-    orders_topic: str = "orders.order"
+    orders_topic: str = ORDERS_TOPIC
     seed_products: Annotated[int, Field(ge=1)] = 100
     seed_pieces: Annotated[int, Field(ge=0)] = 1000
     pool_max: Annotated[int, Field(ge=2)] = 10

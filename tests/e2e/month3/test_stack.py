@@ -9,7 +9,8 @@ from random import Random
 
 import pytest
 
-from month3_messaging.orderload import DECLINED_CARD, Placed, follow, place_orders
+from month3_messaging.orderload import Placed, follow, place_orders
+from month3_messaging.partners import DECLINED_CARD
 from month3_messaging.stack import Stack, key_path, start_stack
 from month3_messaging.topology import TOKEN_AUDIENCE, TOKEN_ISSUER
 from scalelab.clients.http import HttpClient

@@ -8,23 +8,16 @@ it ended stands on standard output: -9 for the kill, 0 for a move that came to i
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
 import sys
-import traceback
 
 from month2_databases.resharding import MovedTable, Mover, MoveSettings, ShardServer
 from month2_databases.sharding import MapStore
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.clock import SystemClock
+from tests.integration.month2.mortal import die_at, fork_for_each_line
 
 
 async def carry_on(maps: str, a: str, b: str, name: str, point: str) -> None:
-    def passed(here: str) -> None:
-        if here == point:
-            os.kill(os.getpid(), signal.SIGKILL)
-
     async with Database(PostgresSettings(maps), name="maps") as database:
         mover = Mover(
             MapStore(database),
@@ -32,24 +25,13 @@ async def carry_on(maps: str, a: str, b: str, name: str, point: str) -> None:
             (MovedTable("account"), MovedTable("entry")),
             clock=SystemClock(),
             settings=MoveSettings(grace_s=0.0, delete_batch=50),
-            passed=passed,
+            passed=die_at(point),
         )
         await mover.run(name)
 
 
 def main(maps: str, a: str, b: str, name: str) -> None:
-    for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                asyncio.run(carry_on(maps, a, b, name, line.strip()))
-            except BaseException:  # noqa: BLE001 - told, and this process ends
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        _, status = os.waitpid(pid, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
+    fork_for_each_line(lambda point: carry_on(maps, a, b, name, point))
 
 
 if __name__ == "__main__":

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from uuid import UUID
 
 from month3_messaging.orders import Status, StatusChange
-from month3_messaging.status import PATH, Pace, SocketSettings, serve_status_sockets
+from month3_messaging.status import (
+    PATH,
+    Pace,
+    SocketSettings,
+    StatusSockets,
+    serve_status_sockets,
+)
 from month3_messaging.status.liveness import Verdict
 from scalelab.clock import ManualClock
 from tests.integration.month3.messaging_bed import DEADLINE_S, poll_until
@@ -28,6 +35,20 @@ FOREVER = 1e9
 
 def frozen(pace: Pace) -> SocketSettings:
     return SocketSettings(sweep_s=3600.0, tick_s=None, pace=pace, write_high=8192, send_buffer=4096)
+
+
+def listener(
+    shop: Shop, clock: ManualClock, pace: Pace
+) -> AbstractAsyncContextManager[tuple[StatusSockets, int]]:
+    """The listener and its port, on a clock that the test moves."""
+    return serve_status_sockets(
+        shop.hub,
+        shop.sessions,
+        shop.verifier,
+        clock=clock,
+        log=quiet_telemetry("status").log,
+        settings=frozen(pace),
+    )
 
 
 async def raw_client(live: Live, order_id: str) -> socket.socket:
@@ -85,14 +106,7 @@ async def test_a_client_that_does_not_read_is_dropped_at_its_bound(shop: Shop) -
     order_id = await placed(shop)
     clock = ManualClock(start=datetime.now(UTC))
     pace = Pace(heartbeat_s=FOREVER, silence_s=FOREVER, stall_s=30.0)
-    async with serve_status_sockets(
-        shop.hub,
-        shop.sessions,
-        shop.verifier,
-        clock=clock,
-        log=quiet_telemetry("status").log,
-        settings=frozen(pace),
-    ) as (sockets, port):
+    async with listener(shop, clock, pace) as (sockets, port):
         live = Live(shop, sockets, port)
         stuck = await raw_client(live, order_id)
         try:
@@ -129,14 +143,7 @@ async def test_a_client_is_asked_and_then_given_up(shop: Shop) -> None:
     """Silence is asked into; an answer is a sign of life; none within silence_s is the end."""
     clock = ManualClock(start=datetime.now(UTC))
     pace = Pace(heartbeat_s=10.0, silence_s=30.0, stall_s=FOREVER)
-    async with serve_status_sockets(
-        shop.hub,
-        shop.sessions,
-        shop.verifier,
-        clock=clock,
-        log=quiet_telemetry("status").log,
-        settings=frozen(pace),
-    ) as (sockets, port):
+    async with listener(shop, clock, pace) as (sockets, port):
         live = Live(shop, sockets, port)
         async with live.client() as client:
             clock.advance(29.0)
@@ -158,14 +165,7 @@ async def test_a_connection_ends_with_its_token(shop: Shop) -> None:
     clock = ManualClock(start=datetime.now(UTC))
     pace = Pace(heartbeat_s=FOREVER, silence_s=FOREVER, stall_s=FOREVER)
     async with (
-        serve_status_sockets(
-            shop.hub,
-            shop.sessions,
-            shop.verifier,
-            clock=clock,
-            log=quiet_telemetry("status").log,
-            settings=frozen(pace),
-        ) as (sockets, port),
+        listener(shop, clock, pace) as (sockets, port),
         Live(shop, sockets, port).client() as client,
     ):
         clock.advance(500.0)
@@ -180,14 +180,7 @@ async def test_a_head_that_never_ends_is_hung_up_on(shop: Shop) -> None:
     """After handshake_s, whatever trickles in."""
     clock = ManualClock(start=datetime.now(UTC))
     pace = Pace(heartbeat_s=FOREVER, silence_s=FOREVER, stall_s=FOREVER)
-    async with serve_status_sockets(
-        shop.hub,
-        shop.sessions,
-        shop.verifier,
-        clock=clock,
-        log=quiet_telemetry("status").log,
-        settings=frozen(pace),
-    ) as (sockets, port):
+    async with listener(shop, clock, pace) as (sockets, port):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nA: b\r\n")
 
