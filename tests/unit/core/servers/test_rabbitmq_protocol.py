@@ -30,8 +30,9 @@ def saying(*answers: bytes) -> Iterator[tuple[int, list[bytes]]]:
     with socket.create_server(("127.0.0.1", 0)) as door:
 
         def serve() -> None:
-            # Who is told nonsense leaves without reading the rest, and the kernel says so.
-            with door.accept()[0] as peer, suppress(ConnectionError):
+            # Who is told nonsense leaves without reading the rest, and the kernel says so: a reset
+            # is a ConnectionError, but to shut down what has been reset is a plain OSError.
+            with door.accept()[0] as peer, suppress(OSError):
                 for answer in answers:
                     heard.append(peer.recv(4096))
                     peer.sendall(answer)
