@@ -23,6 +23,7 @@ from typing import cast
 from month1_caching_gateway.gateway.account import refusal_of_nothing
 from month1_caching_gateway.gateway.bodies import BadBody, Body, open_body
 from month1_caching_gateway.gateway.exchange import Exchange
+from month1_caching_gateway.gateway.half_close import half_close
 from month1_caching_gateway.gateway.headers import Caller, caller
 from month1_caching_gateway.gateway.heads import Framing
 from month1_caching_gateway.gateway.plane import Plane
@@ -333,8 +334,7 @@ class ClientConnection(asyncio.Protocol):
         if self._last_write_backlog:
             patience_s = self._settings.slow_reader_timeout_s
         self._write_deadline_s = self._after(patience_s)
-        if linger and transport.can_write_eof():
-            transport.write_eof()
+        if linger and half_close(transport):
             self._mind_reading()
         else:
             transport.close()

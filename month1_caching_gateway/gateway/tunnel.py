@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from month1_caching_gateway.gateway.account import Account
 from month1_caching_gateway.gateway.client_side import ClientSide
+from month1_caching_gateway.gateway.half_close import half_close
 from month1_caching_gateway.gateway.plane import Plane
 from month1_caching_gateway.gateway.upstream_connection import UpstreamConnection
 
@@ -60,10 +61,7 @@ class _Side(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.ended = True
-        if self.other.ended or not self.other.transport.can_write_eof():
-            return False
-        self.other.transport.write_eof()
-        return True
+        return not self.other.ended and half_close(self.other.transport)
 
     def pause_writing(self) -> None:
         self.other.transport.pause_reading()
