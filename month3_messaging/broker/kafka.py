@@ -130,6 +130,11 @@ class KafkaSubscription:
         self._full: set[Partition] = set()
         self._paused = False
 
+    @property
+    def held(self) -> int:
+        """Messages fetched and not done: what a crash of this member would have to repeat."""
+        return sum(shelf.held for shelf in self._shelves.values())
+
     async def receive(self, max_messages: int = 100, *, wait_s: float = 1.0) -> list[Delivery]:
         """Records of the lanes that are this member's now."""
         deadline_s = asyncio.get_running_loop().time() + wait_s
