@@ -21,7 +21,7 @@ from month1_caching_gateway.topology import (
     TOKEN_ISSUER,
 )
 from scalelab.lab.containers import ContainerBed, Project
-from tests.fixtures.beds import running
+from tests.fixtures.beds import check_states, minted, running
 
 FILE = Path(__file__).resolve().parents[3] / "month1_caching_gateway" / "docker-compose.yml"
 PROJECT = "scalelab-month1"
@@ -29,16 +29,6 @@ UP_WITHIN_S = 480.0
 PATIENCE_S = 60.0
 MERGE = {"Content-Type": "application/merge-patch+json"}
 JOBS = ("secrets", "prepare")
-MINT = f"""
-from pathlib import Path
-from scalelab.issuer import demo_token
-from scalelab.clock import SystemClock
-
-print(demo_token(
-    Path("/secrets/issuer/es256.pem"), issuer={TOKEN_ISSUER!r}, audience={TOKEN_AUDIENCE!r},
-    subject="keeper", scopes={[READER_SCOPE, KEEPER_SCOPE]!r}, ttl_s=900, clock=SystemClock(),
-))
-"""
 
 pytestmark = [pytest.mark.bed, pytest.mark.timeout(2700)]
 
@@ -69,7 +59,13 @@ def keeper(stack: Project, edge: httpx.Client) -> dict[str, str]:
     The doors fetch the issuer's keys when they first need them; on a machine that is still busy
     with starting that may take more than one try (503 until then).
     """
-    token = stack.compose("exec", "-T", "issuer", "python", "-", stdin=MINT).strip()
+    token = minted(
+        stack,
+        issuer=TOKEN_ISSUER,
+        audience=TOKEN_AUDIENCE,
+        subject="keeper",
+        scopes=[READER_SCOPE, KEEPER_SCOPE],
+    )
     headers = {"Authorization": f"Bearer {token}", **MERGE}
     give_up_s = time.monotonic() + PATIENCE_S
     while edge.patch("/api/v1/products/p-0004", headers=headers, content=b"{}").status_code == 503:
@@ -80,12 +76,8 @@ def keeper(stack: Project, edge: httpx.Client) -> dict[str, str]:
 
 def test_every_container_is_healthy_and_every_job_ended_well(stack: Project) -> None:
     """All processes of the native stack are there."""
-    states = {one["Service"]: one for one in stack.containers()}
-    assert {*REPLICAS, *JOBS, "issuer", "gateway", "edge"} <= set(states)
-    for name, one in states.items():
-        wanted = ("exited", "") if name in JOBS else ("running", "healthy")
-        assert (one["State"], one["Health"]) == wanted, name
-        assert one["State"] == "running" or one["ExitCode"] == 0, name
+    usual = {*REPLICAS, "issuer", "gateway", "edge", "postgres", "redis", "memcached"}
+    check_states(stack, usual, jobs=JOBS)
 
 
 def test_a_product_is_read_through_edge_and_gateway(stack: Project, edge: httpx.Client) -> None:

@@ -18,7 +18,7 @@ from month2_databases.orderbook.routes import TOKEN_HEADER
 from month2_databases.topology import SHARDS
 from scalelab.hashing import slot_for_key
 from scalelab.lab.containers import ContainerBed, Project
-from tests.fixtures.beds import running
+from tests.fixtures.beds import check_states, running
 
 FILE = Path(__file__).resolve().parents[3] / "month2_databases" / "docker-compose.yml"
 PROJECT = "scalelab-month2"
@@ -62,12 +62,7 @@ def user_of(shard: str) -> str:
 
 def test_every_container_is_healthy_and_every_job_ended_well(stack: Project) -> None:
     """All servers of the native stack are there; what stands behind a profile is not."""
-    states = {one["Service"]: one for one in stack.containers()}
-    assert set(states) == {*SERVERS, *JOBS, "orderbook"}
-    for name, one in states.items():
-        wanted = ("exited", "") if name in JOBS else ("running", "healthy")
-        assert (one["State"], one["Health"]) == wanted, name
-        assert one["State"] == "running" or one["ExitCode"] == 0, name
+    check_states(stack, {*SERVERS, "orderbook"}, jobs=JOBS)
 
 
 def test_an_order_lands_on_its_shard_and_its_owner_reads_it(book: httpx.Client) -> None:

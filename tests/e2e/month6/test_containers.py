@@ -18,13 +18,17 @@ from month6_capstone.topology import SERVICES
 from scalelab.lab.containers import ContainerBed, Project
 from scalelab.lab.servers import ServerFailed
 from tests.e2e.customer import Customer, wait_until
-from tests.fixtures.beds import running
+from tests.fixtures.beds import check_states, running
 
 ROOT = Path(__file__).resolve().parents[3]
 FILE = ROOT / "month6_capstone" / "docker-compose.yml"
 PROJECT = "scalelab-shop"
 UP_WITHIN_S = 480.0
 PATIENCE_S = 240.0
+STORES = (
+    *("shop-db", "shard-0", "shard-1", "shard-0-replica", "shard-1-replica"),
+    *("redis", "kafka", "prometheus"),
+)
 
 pytestmark = [pytest.mark.bed, pytest.mark.timeout(2700)]
 
@@ -77,12 +81,7 @@ def confirmed(customer: Customer, order_id: str) -> None:
 
 def test_every_container_is_healthy_and_every_job_ended_well(shop: Project) -> None:
     """All processes of the native stack are there."""
-    states = {one["Service"]: one for one in shop.containers()}
-    assert {*SERVICES, "gateway"} <= set(states)
-    for name, one in states.items():
-        wanted = ("exited", "") if name in ("secrets", "prepare") else ("running", "healthy")
-        assert (one["State"], one["Health"]) == wanted, name
-        assert one["State"] == "running" or one["ExitCode"] == 0, name
+    check_states(shop, {*SERVICES, "gateway", *STORES}, jobs=("secrets", "prepare"))
 
 
 def test_an_order_through_the_front_door_is_confirmed(customer: Customer) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import stat
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -24,11 +21,11 @@ from month1_caching_gateway.topology import (
     routes_text,
 )
 from scalelab.issuer import IssuerSettings
+from tests.fixtures.container_files import ROOT, ContainerFile, check_secrets, check_variables
 
-ROOT = Path(__file__).resolve().parents[4]
-COMPOSE = ROOT / "month1_caching_gateway" / "docker-compose.yml"
 OURS = (*REPLICAS, "issuer", "gateway")
 JOBS = ("secrets", "prepare")
+FILE = ContainerFile(ROOT / "month1_caching_gateway" / "docker-compose.yml", JOBS)
 AT = Addresses(
     ports=PORTS,
     hosts={},
@@ -45,27 +42,13 @@ def settings_of(name: str) -> type[BaseSettings]:
     return IssuerSettings if name == "issuer" else CatalogSettings
 
 
-def services() -> dict[str, Any]:
-    return yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"]
-
-
-def check(name: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Valid settings, and no variable that nobody reads."""
-    settings = settings_of(name)
-    prefix = settings.model_config.get("env_prefix", "")
-    for key, value in variables.items():
-        monkeypatch.setenv(key, value)
-        assert key.startswith(prefix)
-        assert key.removeprefix(prefix).lower() in settings.model_fields, key
-    return settings().model_dump()
-
-
 @pytest.mark.parametrize("name", OURS)
 def test_a_process_is_told_exactly_what_its_settings_read(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each replica has its own port."""
-    assert check(name, environment(name, AT), monkeypatch)["port"] == PORTS[name]
+    told = check_variables(settings_of(name), environment(name, AT), monkeypatch)
+    assert told["port"] == PORTS[name]
 
 
 def test_default_ports_are_distinct() -> None:
@@ -103,69 +86,38 @@ def test_a_container_is_told_what_its_native_twin_is_told(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Same variables, same values, but for what the defaults say already."""
-    told = {key: str(value) for key, value in services()[name]["environment"].items()}
+    told = FILE.told(name)
     expected = environment(name, container_addresses(Path("/secrets")))
     assert expected.items() >= told.items()
     untold = {key.partition("_")[2] for key in expected if key not in told}
     assert untold <= {"LOG_LEVEL", "TRUSTED_PROXIES"}
-    check(name, told, monkeypatch)
+    check_variables(settings_of(name), told, monkeypatch)
 
 
 @pytest.mark.parametrize("name", [*OURS, *JOBS, "edge"])
 def test_our_containers_are_closed(name: str) -> None:
-    """Read-only root, no capabilities, no new privileges, a memory limit."""
-    service = services()[name]
-    assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["mem_limit"]
+    """They may do no more than they must."""
+    FILE.check_closed(name)
 
 
 def test_the_two_doors_are_published_and_only_on_loopback() -> None:
     """The edge and the gateway, on 127.0.0.1; what a profile adds is not started with them."""
-    usual = {name: one for name, one in services().items() if not one.get("profiles")}
-    published = {name: one["ports"] for name, one in usual.items() if one.get("ports")}
-    assert published == {
+    assert FILE.published == {
         "gateway": ["127.0.0.1:${DOOR_PORT:-8101}:8101"],
         "edge": ["127.0.0.1:${EDGE_PORT:-8100}:8100"],
     }
+    FILE.check_loopback()
 
 
-def test_images_are_pinned() -> None:
-    """Official images carry a version; none is `latest`."""
-    for name, service in services().items():
-        if not service["image"].endswith(":local"):
-            assert re.fullmatch(r"[a-z/]+:v?\d+(\.\d+)+", service["image"]), name
-
-
-def test_whoever_is_waited_for_can_be() -> None:
-    """`service_healthy` needs a health check; `completed` needs a job; names exist."""
-    every = services()
-    for service in every.values():
-        for needed, how in service.get("depends_on", {}).items():
-            if how["condition"] == "service_healthy":
-                assert every[needed]["healthcheck"]["test"], needed
-            else:
-                assert how["condition"] == "service_completed_successfully"
-                assert needed in JOBS
-
-
-def test_mounted_files_are_in_the_repository() -> None:
-    """A bind mount of a missing file would silently become an empty folder."""
-    for service in services().values():
-        for volume in service.get("volumes", []):
-            source = volume.split(":")[0]
-            if source.startswith("."):
-                assert (COMPOSE.parent / source).is_file(), source
+def test_images_are_pinned_and_names_mean_something() -> None:
+    """Versions, what is waited for, and what is mounted."""
+    FILE.check_images()
+    FILE.check_waiting()
+    FILE.check_mounts()
 
 
 def test_the_secrets_job_can_be_repeated_and_hides_what_it_writes(tmp_path: Path) -> None:
     """A second start keeps every password; nobody but owner and group reads one."""
-    make(tmp_path)
-    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    make(tmp_path)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
-    assert before["pg-catalog"] in before["pgpass"]
-    assert "catalog-2" in before["routes.yaml"]
-    for path in tmp_path.iterdir():
-        assert stat.S_IMODE(path.stat().st_mode) & 0o137 == 0, path
+    kept = check_secrets(make, tmp_path)
+    assert kept["pg-catalog"] in kept["pgpass"]
+    assert "catalog-2" in kept["routes.yaml"]
