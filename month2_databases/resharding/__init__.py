@@ -2,18 +2,24 @@
 
 from month2_databases.resharding.bulk_copy import BulkCopy
 from month2_databases.resharding.change_stream import SlotLost
+from month2_databases.resharding.command import MoverSettings
+from month2_databases.resharding.command import abort as abort_move
+from month2_databases.resharding.command import move as move_slots
+from month2_databases.resharding.command import resume as resume_move
+from month2_databases.resharding.command import status as shards_and_moves
 from month2_databases.resharding.journal import JOURNAL_DDL, Journal
 from month2_databases.resharding.mover import POINTS, MoveHook, Mover, MoveReport, MoveSettings
 from month2_databases.resharding.pace import Pace
 from month2_databases.resharding.rows import delete_rows, layouts_of
 from month2_databases.resharding.servers import ShardServer
 from month2_databases.resharding.steps import Move, Step
-from month2_databases.resharding.tables import MovedTable
+from month2_databases.resharding.tables import EmptiedTable, MovedTable
 
 __all__ = [
     "JOURNAL_DDL",
     "POINTS",
     "BulkCopy",
+    "EmptiedTable",
     "Journal",
     "Move",
     "MoveHook",
@@ -21,10 +27,15 @@ __all__ = [
     "MoveSettings",
     "MovedTable",
     "Mover",
+    "MoverSettings",
     "Pace",
     "ShardServer",
     "SlotLost",
     "Step",
+    "abort_move",
     "delete_rows",
     "layouts_of",
+    "move_slots",
+    "resume_move",
+    "shards_and_moves",
 ]

@@ -14,7 +14,7 @@ from month2_databases.resharding.mover import Mover, MoveSettings
 from month2_databases.resharding.pace import Pace
 from month2_databases.resharding.servers import ShardServer, session
 from month2_databases.resharding.steps import Move
-from month2_databases.resharding.tables import MovedTable
+from month2_databases.resharding.tables import EmptiedTable, MovedTable
 from month2_databases.sharding import (
     MapStore,
     even,
@@ -36,7 +36,9 @@ class MoverSettings(BaseSettings):
     maps: DSN of the database that keeps the map and the journal. shards: JSON, {name: DSN of an
     administrator of its primary}. serving: shards that split the slots when there is no map yet,
     separated by commas; all of them if empty. tables: `name` or `name:column`, parents first,
-    separated by commas. rows_per_s: the most to copy, 0 for no limit. grace_s: see `MoveSettings`.
+    separated by commas. emptied: `name:done column`, tables that must be done with (see
+    `EmptiedTable`), separated by commas. rows_per_s: the most to copy, 0 for no
+    limit. grace_s: see `MoveSettings`.
     """
 
     model_config = SettingsConfigDict(env_prefix="RESHARD_", frozen=True)
@@ -45,6 +47,7 @@ class MoverSettings(BaseSettings):
     shards: dict[str, str]
     serving: str = ""
     tables: str = "orders"
+    emptied: str = ""
     rows_per_s: Annotated[float, Field(ge=0)] = 0.0
     grace_s: Annotated[float, Field(ge=0)] = 3.0
 
@@ -55,6 +58,14 @@ class MoverSettings(BaseSettings):
         if not named:
             raise InvalidInput("no table to move", field="RESHARD_TABLES")
         return [MovedTable(name, column or "slot") for name, _, column in named]
+
+    @property
+    def emptied_tables(self) -> list[EmptiedTable]:
+        """The tables to be done with."""
+        named = [word.strip().partition(":") for word in self.emptied.split(",") if word.strip()]
+        if not all(done for _, _, done in named):
+            raise InvalidInput("say `name:done column`", field="RESHARD_EMPTIED")
+        return [EmptiedTable(name, done) for name, _, done in named]
 
     @property
     def servers(self) -> dict[str, ShardServer]:
@@ -143,6 +154,7 @@ def _mover(settings: MoverSettings, store: MapStore) -> Mover:
         settings.servers,
         settings.moved_tables,
         clock=SystemClock(),
+        emptied=settings.emptied_tables,
         settings=MoveSettings(pace=Pace(settings.rows_per_s or None), grace_s=settings.grace_s),
     )
 

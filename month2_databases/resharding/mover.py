@@ -7,7 +7,7 @@ Theory of operation
     copying      publication, replication slot, COPY of the slot's snapshot; anew if cut short
     catching_up  changes are applied as the source commits them, until few are left
     fencing      the source takes no more writes to the slots; the changes up to the fence's own
-                 mark in the log are applied
+                 mark in the log are applied; what stays there (an outbox) has been dealt with
     verifying    counts and hashes of both sides, while neither can change
     switching    the target owns the slots, then the map says so, then the source forgets them
     cleaning     after a grace for readers with an old map, the source's rows go, in batches
@@ -45,7 +45,7 @@ from month2_databases.resharding.rows import (
 from month2_databases.resharding.servers import ShardServer
 from month2_databases.resharding.source import Source
 from month2_databases.resharding.steps import Move, Step, aborted, done, plan, verified
-from month2_databases.resharding.tables import Layout, MovedTable
+from month2_databases.resharding.tables import EmptiedTable, Layout, MovedTable
 from month2_databases.resharding.target import Target
 from month2_databases.sharding import MapStore
 from scalelab.clock import Clock
@@ -90,14 +90,16 @@ POINTS = (
 @dataclass(frozen=True, slots=True)
 class MoveSettings:
     """pace: of the copy. lag_transactions: as few left before the fence. lock_timeout_s, tries:
-    how long a fence waits for writes under way, and how often. grace_s: between the switch and
-    the first deletion, longer than a router's map may be old. delete_batch, delete_pause_s: of the
-    clean-up. retries, retry_s: of a step whose servers are away."""
+    how long a fence waits for writes under way, and how often. empty_s: how long it then waits for
+    tables to be emptied. grace_s: between the switch and the first deletion, longer than a router's
+    map may be old. delete_batch, delete_pause_s: of the clean-up. retries, retry_s: of a step whose
+    servers are away."""
 
     pace: Pace = field(default_factory=Pace)
     lag_transactions: int = 50
     lock_timeout_s: float = 0.2
     fence_tries: int = 25
+    empty_s: float = 2.0
     grace_s: float = 3.0
     delete_batch: int = 5000
     delete_pause_s: float = 0.01
@@ -126,7 +128,10 @@ def _ignore(_point: str) -> None:
 
 
 class Mover:
-    """Plans, carries out and aborts moves between `servers` by the map in `store`."""
+    """Plans, carries out and aborts moves between `servers` by the map in `store`.
+
+    tables: whose rows move. emptied: whose rows stay, and keep a slot from moving until done.
+    """
 
     def __init__(
         self,
@@ -135,12 +140,14 @@ class Mover:
         tables: Sequence[MovedTable],
         *,
         clock: Clock,
+        emptied: Sequence[EmptiedTable] = (),
         settings: MoveSettings | None = None,
         passed: MoveHook = _ignore,
     ) -> None:
         self._store = store
         self._servers = dict(servers)
         self._tables = list(tables)
+        self._emptied = list(emptied)
         self._clock = clock
         self._settings = settings or MoveSettings()
         self._passed = passed
@@ -288,6 +295,7 @@ class Mover:
             self._fenced_at_s = self._clock.monotonic_s()
             self._passed("fencing.closed")
             await work.up_to(mark)
+        await source.await_empty(self._emptied, patience_s=self._settings.empty_s)
         self.report.applied += work.applied
         await map_steps.fence(self._store, move)
 

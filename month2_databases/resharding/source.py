@@ -17,7 +17,7 @@ import psycopg
 from psycopg import AsyncConnection, sql
 
 from month2_databases.resharding.servers import ShardServer, connect_arguments, session
-from month2_databases.resharding.tables import Layout
+from month2_databases.resharding.tables import EmptiedTable, Layout
 from month2_databases.sharding import fence_slots, give_up_slots, open_slots
 from scalelab.clients.postgres_errors import Stage, lost
 from scalelab.errors import Conflict, Unavailable
@@ -101,6 +101,26 @@ class Source:
                     raise
                 await asyncio.sleep(lock_timeout_s * min(attempt + 1, 5))
         raise Unavailable(f"writes to the slots on {self.server.name} do not end", code="slot_busy")
+
+    async def await_empty(self, tables: Sequence[EmptiedTable], *, patience_s: float) -> None:
+        """Return when no row of the fenced slots waits in these tables any more.
+
+        Raises Unavailable code `slot_not_emptied` when that takes longer: who empties them is away.
+        """
+        try:
+            async with session(self.server) as conn, asyncio.timeout(patience_s):
+                for table in tables:
+                    while await self._count(conn, table.waiting()):  # noqa: ASYNC110 - its state
+                        await asyncio.sleep(0.005)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"{', '.join(one.name for one in tables)} on {self.server.name} does not empty",
+                code="slot_not_emptied",
+            ) from error
+
+    async def _count(self, conn: AsyncConnection[Any], query: sql.Composed) -> int:
+        row = await (await conn.execute(query, (self._slots,))).fetchone()
+        return 0 if row is None else int(row[0])
 
     async def unfence(self, *, map_version: int) -> None:
         """Take writes again, if the slots are still here. Repeatable."""

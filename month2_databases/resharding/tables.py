@@ -17,6 +17,22 @@ class MovedTable:
 
 
 @dataclass(frozen=True, slots=True)
+class EmptiedTable:
+    """A table whose rows stay at the source, and must be done with before their slot is open
+    elsewhere: an outbox. done: its column that is NULL until a row is. slot: as in MovedTable."""
+
+    name: str
+    done: str
+    slot: str = "slot"
+
+    def waiting(self) -> sql.Composed:
+        """How many rows of slots are not done. Parameter: the slots."""
+        return sql.SQL("SELECT count(*) FROM {} WHERE {} IS NULL AND {} = ANY(%s)").format(
+            *map(sql.Identifier, (self.name, self.done, self.slot))
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """A table as the source has it. columns: without generated ones. keys: of the primary key."""
 

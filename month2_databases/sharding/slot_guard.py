@@ -32,6 +32,7 @@ from psycopg import AsyncConnection, sql
 
 from month2_databases.sharding.slot_states import SlotState
 from scalelab.errors import Conflict, InvalidInput, Unavailable
+from scalelab.hashing import SLOT_SETTING
 
 NOT_HERE = "SL001"
 FENCED = "SL002"
@@ -127,8 +128,14 @@ async def guard_table(conn: AsyncConnection[Any], table: str, column: str = "slo
 
 
 async def admit(conn: AsyncConnection[Any], slot: int, *, map_version: int) -> None:
-    """Hold the slot open until the transaction on `conn` ends, or raise what `refusal_of` reads."""
-    await conn.execute("SELECT shard_slot_admit(%s, %s)", (slot, map_version))
+    """Hold the slot open until the transaction on `conn` ends, or raise what `refusal_of` reads.
+
+    The transaction's SLOT_SETTING then names the slot.
+    """
+    await conn.execute(
+        "SELECT shard_slot_admit(%s, %s), set_config(%s, %s, true)",
+        (slot, map_version, SLOT_SETTING, str(slot)),
+    )
 
 
 async def owned_slots(conn: AsyncConnection[Any]) -> dict[int, tuple[SlotState, int]]:

@@ -24,17 +24,22 @@ from month3_messaging.orders.placement import Placed, Placement
 from month3_messaging.orders.records import MIGRATIONS, STATUS_CHANNEL, progress_after
 from month3_messaging.orders.saga import ANNOUNCED, FINAL, Fact, Status, order_saga
 from month3_messaging.orders.sessions import ReadSession, Sessions, WriteSession
+from month3_messaging.orders.slots import MOVING_TABLES, SLOT, STAYING_TABLE, UNSENT_WHILE_NULL
 
 __all__ = [
     "ANNOUNCED",
     "FACTS",
     "FINAL",
     "MIGRATIONS",
+    "MOVING_TABLES",
     "ORDERS_TOPIC",
     "PAYMENTS_TOPIC",
+    "SLOT",
     "STATUS_CHANNEL",
+    "STAYING_TABLE",
     "STOCK_TOPIC",
     "TOKEN_HEADER",
+    "UNSENT_WHILE_NULL",
     "CatalogPrices",
     "Fact",
     "InventoryHolds",

@@ -126,17 +126,20 @@ class SagaEffects:
     ) -> int:
         """Tell the sagas of one database whose deadline has passed; returns how many were due.
 
-        Each order is its own transaction. Safe to run in several processes at once.
+        transaction: on that database, where only the list is read. Each order is told in a session
+        of its own, which leads to where the order is by then. Safe in several processes at once.
         """
         async with transaction() as conn:
             due = await records.overdue(conn, self.clock.now(), limit=limit)
         for order_id in due:
             news = News(DEADLINE, event_id(order_id, DEADLINE))
-            async with transaction() as conn:
-                found = await records.lock(conn, order_id)
+            async with self.sessions.for_order(order_id) as session:
+                found = await records.lock(session.conn, order_id)
                 if found is None:
                     raise NotFound(f"there is no order {order_id}")
-                statuses = await apply(conn, self.definition, *found, news, now=self.clock.now())
+                statuses = await apply(
+                    session.conn, self.definition, *found, news, now=self.clock.now()
+                )
             for status in statuses:
                 self.entered(status)
         return len(due)

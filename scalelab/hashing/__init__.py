@@ -5,9 +5,10 @@ from scalelab.hashing.jump import jump, jump_for_key
 from scalelab.hashing.member import Member
 from scalelab.hashing.rendezvous import Rendezvous
 from scalelab.hashing.ring import Ring
-from scalelab.hashing.slots import slot_for_key
+from scalelab.hashing.slots import SLOT_SETTING, slot_for_key
 
 __all__ = [
+    "SLOT_SETTING",
     "BloomFilter",
     "Member",
     "Rendezvous",

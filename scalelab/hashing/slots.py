@@ -13,6 +13,13 @@ import xxhash
 
 from scalelab.ids import SLOT_COUNT
 
+SLOT_SETTING = "scalelab.slot"
+"""Name of the database setting that says, inside a transaction, which slot it was admitted to.
+
+A router sets it; tables whose rows belong to slots take it as their column's default, so the code
+that writes the rows need not know that there are slots.
+"""
+
 
 def slot_for_key(key: str) -> int:
     """The slot 0..255 of `key`. Cost: one hash of the key, no allocation of note."""

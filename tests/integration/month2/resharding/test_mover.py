@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from month2_databases.resharding import POINTS, MovedTable, Mover, MoveSettings, Step
+from month2_databases.resharding import (
+    POINTS,
+    EmptiedTable,
+    MovedTable,
+    Mover,
+    MoveSettings,
+    Step,
+)
 from scalelab.clock import SystemClock
 from scalelab.errors import Conflict, InvalidInput, NotFound
 
@@ -309,3 +316,50 @@ async def test_a_move_that_makes_no_sense_is_refused(shop: Shop) -> None:
         await mover.run("m1")
     assert caught.value.stable_code == "move_unknown"
     assert (await shop.store.current()).version == 1
+
+
+EVENTS = EmptiedTable("event", "sent_at")
+
+
+def event_of(shop: Shop, slot: int) -> None:
+    """Something of this slot that waits on shard a."""
+    with psycopg.connect(shop.servers["a"].dsn) as conn:
+        conn.execute(
+            "CREATE TABLE IF NOT EXISTS event (slot smallint NOT NULL, sent_at timestamptz)"
+        )
+        conn.execute("INSERT INTO event VALUES (%s, NULL)", (slot,))
+
+
+async def test_a_slot_moves_once_what_has_to_leave_before_it_has_left(shop: Shop) -> None:
+    """Events of the slot wait as the fence closes; they leave then, and their rows stay."""
+    (slot,) = moving = shop.slots_of("a", 1)
+    await opened(shop, moving)
+    event_of(shop, slot)
+    seen: list[bool] = []
+
+    def passed(point: str) -> None:
+        if point == "fencing.closed":
+            with psycopg.connect(shop.servers["a"].dsn) as conn:
+                conn.execute("UPDATE event SET sent_at = now()")
+        if point == "switching.begun":
+            seen.append(all(row[0] for row in shop.rows("a", "SELECT sent_at FROM event")))
+
+    mover = shop.mover(emptied=[EVENTS], passed=passed)
+    await mover.plan("m1", moving, "b")
+    assert (await mover.run("m1")).step is Step.DONE
+    assert seen == [True]
+    assert len(shop.rows("a", "SELECT FROM event")) == 1
+
+
+async def test_a_slot_whose_events_cannot_leave_stays(shop: Shop) -> None:
+    """Whoever carries them is away: the move turns back, and the source takes writes again."""
+    (slot,) = moving = shop.slots_of("a", 1)
+    await opened(shop, moving)
+    event_of(shop, slot)
+    mover = shop.mover(MoveSettings(grace_s=0.0, retry_s=0.05, empty_s=0.1), emptied=[EVENTS])
+    await mover.plan("m1", moving, "b")
+    move = await mover.run("m1")
+    assert (move.step, "does not empty" in move.reason) == (Step.ABORTED, True)
+    await shop.add(shop.user_in(slot), len(shop.acked[shop.user_in(slot)]) + 1)
+    assert shop.entries() == shop.acked
+    assert shop.left_behind() == []
