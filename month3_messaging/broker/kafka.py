@@ -98,6 +98,7 @@ class KafkaBroker:
             static_member=member,
             session_timeout_s=self._settings.session_timeout_s,
             on_revoked=subscription.let_go,
+            on_assigned=subscription.take_over,
         ) as consumer:
             subscription.consumer = consumer
             try:
@@ -203,6 +204,11 @@ class KafkaSubscription:
             self._stored.pop(partition, None)
             self._full.discard(partition)
 
+    async def take_over(self, assigned: frozenset[Partition]) -> None:
+        """Before anything is fetched: the client forgets who paused when lanes are given out."""
+        if self._paused:
+            self.consumer.pause(assigned)
+
     def _positions(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         return {
             partition: position
@@ -230,8 +236,7 @@ class KafkaSubscription:
     def _keep_bounds(self) -> None:
         """Fetch no more for a lane that holds its bound; a member never holds more than twice."""
         owned = self.consumer.assignment()
-        if self._paused:  # lanes may have come since
-            self.consumer.pause(owned)
+        if self._paused:
             return
         full = {p for p, shelf in self._shelves.items() if shelf.held >= self._in_hand} & owned
         self.consumer.pause(full - self._full)

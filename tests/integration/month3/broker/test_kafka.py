@@ -24,7 +24,7 @@ async def test_a_rebalance_does_not_end_a_members_pause(
                 async with asyncio.timeout(60):
                     while reader.consumer.assignment() == before:
                         assert await reader.receive(wait_s=0.5) == []
-                for _ in range(4):  # it would fetch in the first of them
+                for _ in range(4):  # time to fetch what must not be fetched
                     assert await reader.receive(wait_s=0.5) == []
                 assert reader.held == 0
                 await reader.resume()
