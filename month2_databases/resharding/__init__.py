@@ -1,7 +1,6 @@
 """Online resharding: slots move between servers while writes to them go on."""
 
 from month2_databases.resharding.bulk_copy import BulkCopy
-from month2_databases.resharding.change_stream import SlotLost
 from month2_databases.resharding.command import MoverSettings
 from month2_databases.resharding.command import abort as abort_move
 from month2_databases.resharding.command import move as move_slots
@@ -14,6 +13,7 @@ from month2_databases.resharding.rows import delete_rows, layouts_of
 from month2_databases.resharding.servers import ShardServer
 from month2_databases.resharding.steps import Move, Step
 from month2_databases.resharding.tables import EmptiedTable, MovedTable
+from scalelab.clients.change_stream import SlotLost
 
 __all__ = [
     "JOURNAL_DDL",

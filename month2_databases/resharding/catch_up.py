@@ -14,13 +14,13 @@ from typing import Any, Self
 
 from psycopg import AsyncConnection
 
-from month2_databases.resharding import pgoutput
-from month2_databases.resharding.change_stream import ChangeStream
 from month2_databases.resharding.row_changes import Collector
 from month2_databases.resharding.source import Source
 from month2_databases.resharding.steps import Move
 from month2_databases.resharding.tables import Layout
 from month2_databases.resharding.target import Target
+from scalelab.clients import pgoutput
+from scalelab.clients.change_stream import ChangeStream
 from scalelab.errors import Conflict, Unavailable
 
 _BATCH_CHANGES = 500

@@ -32,7 +32,6 @@ import psycopg
 from month2_databases.resharding import map_steps
 from month2_databases.resharding.bulk_copy import BulkCopy
 from month2_databases.resharding.catch_up import CatchUp
-from month2_databases.resharding.change_stream import SlotLost
 from month2_databases.resharding.journal import Journal
 from month2_databases.resharding.pace import Pace
 from month2_databases.resharding.rows import (
@@ -48,6 +47,7 @@ from month2_databases.resharding.steps import Move, Step, aborted, done, plan, v
 from month2_databases.resharding.tables import EmptiedTable, Layout, MovedTable
 from month2_databases.resharding.target import Target
 from month2_databases.sharding import MapStore
+from scalelab.clients.change_stream import SlotLost
 from scalelab.clock import Clock
 from scalelab.errors import (
     Conflict,

@@ -24,8 +24,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from month2_databases.resharding import pgoutput
-from month2_databases.resharding.pgoutput import UNCHANGED, Message, Relation, Row, Value
+from scalelab.clients import pgoutput
+from scalelab.clients.pgoutput import UNCHANGED, Message, Relation, Row, Value
 from scalelab.errors import CorruptData
 
 

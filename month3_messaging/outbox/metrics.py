@@ -42,3 +42,33 @@ class RelayMetrics:
             ["database"],
             registry=registry,
         )
+
+
+class SlotMetrics:
+    """Metrics of relays that follow the log, labelled by the database's name."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.following = Gauge(
+            "scalelab_outbox_following_log",
+            "1 while this process reads events off the database's log, 0 while it polls.",
+            ["database"],
+            registry=registry,
+        )
+        self.kept = Gauge(
+            "scalelab_outbox_slot_kept_bytes",
+            "Log that the server keeps for the relay's slot.",
+            ["database"],
+            registry=registry,
+        )
+        self.age = Gauge(
+            "scalelab_outbox_slot_age_seconds",
+            "Since a relay last confirmed to the slot.",
+            ["database"],
+            registry=registry,
+        )
+        self.lost = Counter(
+            "scalelab_outbox_slots_lost",
+            "Slots that were gone or given up; the table was read instead.",
+            ["database"],
+            registry=registry,
+        )

@@ -1,4 +1,4 @@
-"""The relay: carries committed outbox rows to Kafka, in order per key, at least once.
+"""The polling relay: carries committed outbox rows to Kafka, in order per key, at least once.
 
 Theory of operation
     A relay holds one connection of its own. On it, it takes a session advisory lock; who holds the
@@ -31,29 +31,19 @@ neighbouring events of one key, and the later one could overtake.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import AsyncConnection
 
+from month3_messaging.outbox.carrier import Carrier, nothing
+from month3_messaging.outbox.leadership import lead
 from month3_messaging.outbox.metrics import RelayMetrics
-from month3_messaging.outbox.table import (
-    CHANNEL,
-    Row,
-    count_unsent,
-    mark_sent,
-    purge_sent,
-    read_unsent,
-)
-from month3_messaging.outbox.waves import Lane, cut_into_waves, lane_of, sendable
-from scalelab.clients.kafka import Producer, open_producer
+from month3_messaging.outbox.table import CHANNEL, count_unsent, purge_sent, read_unsent
+from scalelab.clients.kafka import Producer
 from scalelab.clients.postgres import Database
-from scalelab.errors import OutcomeUnknown, ScalelabError, TooLarge, Unavailable
 from scalelab.telemetry import Log
-
-_LOCK_CLASS = 0x0B0D
-_LOCK_ID = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +55,8 @@ class RelaySettings:
     to the read; the price of a batch, paid in publish lag. standby_s: between attempts
     to become the active relay, and after a lost connection. backoff_s: first and longest pause
     after a failed send. sql_timeout_s: for one statement, seen from here. keep_sent_s: how long
-    sent rows stay. housekeeping_s: between counts of the backlog and clean-ups.
+    sent rows stay. housekeeping_s: between counts of the backlog and clean-ups. purge_max: rows
+    deleted in one clean-up; it is repeated at once while there are more.
     """
 
     batch: int = 500
@@ -77,6 +68,7 @@ class RelaySettings:
     sql_timeout_s: float = 10.0
     keep_sent_s: float = 86_400.0
     housekeeping_s: float = 5.0
+    purge_max: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +80,36 @@ class Batch:
     failed: int
 
 
-def _nothing(_point: str) -> None:
-    return
+class Housekeeping:
+    """Counts the backlog and deletes what was sent long ago, when it is due."""
+
+    def __init__(self, database: str, metrics: RelayMetrics, settings: RelaySettings) -> None:
+        self._settings = settings
+        self._unsent = metrics.unsent.labels(database)
+        self._next_s = 0.0
+
+    async def when_due(self, conn: AsyncConnection[Any], now_s: float) -> bool:
+        """Whether it was due at `now_s` (monotonic) and is done.
+
+        One bounded DELETE a turn; while it finds as much as it may take, the next turn is due.
+        """
+        if now_s < self._next_s:
+            return False
+        async with asyncio.timeout(self._settings.sql_timeout_s):
+            self._unsent.set(await count_unsent(conn))
+            purged = await purge_sent(
+                conn, older_than_s=self._settings.keep_sent_s, limit=self._settings.purge_max
+            )
+        is_full = purged >= self._settings.purge_max
+        self._next_s = now_s + (0.0 if is_full else self._settings.housekeeping_s)
+        return True
 
 
 class Relay:
-    """One relay of one database. `run` it in a task; cancel the task to stop it.
+    """One polling relay of one database. `run` it in a task; cancel the task to stop it.
 
-    reached: called with the name of each crash point ("outbox.read", "outbox.sent",
-    "outbox.marked") as it is passed; for fault tests.
+    reached: called with the name of each crash point (crash_points.py) as it is passed; for fault
+    tests.
     """
 
     def __init__(
@@ -107,19 +120,21 @@ class Relay:
         metrics: RelayMetrics,
         log: Log,
         settings: RelaySettings | None = None,
-        reached: Callable[[str], None] = _nothing,
+        reached: Callable[[str], None] = nothing,
     ) -> None:
         self._database = database
-        self._producer = producer
         self._settings = settings or RelaySettings()
+        self._metrics = metrics
         self._log = log
-        self._reached = reached
-        name = database.name
-        self._sent = metrics.sent.labels(name)
-        self._failed = metrics.failed.labels(name)
-        self._lag = metrics.lag.labels(name)
-        self._unsent = metrics.unsent.labels(name)
-        self._leading = metrics.leading.labels(name)
+        self._carrier = Carrier(
+            database.name,
+            producer,
+            metrics=metrics,
+            log=log,
+            sql_timeout_s=self._settings.sql_timeout_s,
+            reached=reached,
+        )
+        self._house = Housekeeping(database.name, metrics, self._settings)
 
     async def run(self) -> None:
         """Serve until cancelled; waits for the database and for Kafka when they are away.
@@ -128,40 +143,24 @@ class Relay:
         start over with another. Cancelling between send and mark leaves rows that are sent again
         by whoever comes next.
         """
-        while True:
-            try:
-                async with self._database.dedicated() as conn:
-                    await self._lead(conn)
-            except (Unavailable, OutcomeUnknown, TimeoutError) as error:
-                self._log.warning(
-                    "outbox_database_lost", database=self._database.name, error=str(error)
-                )
-            finally:
-                self._leading.set(0)
-            await asyncio.sleep(self._settings.standby_s)
+        await lead(
+            self._database,
+            self.serve,
+            standby_s=self._settings.standby_s,
+            sql_timeout_s=self._settings.sql_timeout_s,
+            metrics=self._metrics,
+            log=self._log,
+        )
 
-    async def _lead(self, conn: AsyncConnection[Any]) -> None:
-        """Serve as the active relay until the connection breaks; return if another one is."""
+    async def serve(self, conn: AsyncConnection[Any], *, until_s: float = float("inf")) -> None:
+        """Carry what is there and what comes, until the loop's clock shows `until_s`."""
         async with asyncio.timeout(self._settings.sql_timeout_s):
-            cursor = await conn.execute(
-                "SELECT pg_try_advisory_lock(%s, %s)", (_LOCK_CLASS, _LOCK_ID)
-            )
-            row = await cursor.fetchone()
-            if row is None or not row[0]:
-                return
             await conn.execute(f"LISTEN {CHANNEL}")
-            # A lost mark only makes a duplicate, so it need not wait for a replica.
-            await conn.execute("SET synchronous_commit TO local")
-        self._leading.set(1)
-        self._log.info("outbox_relay_active", database=self._database.name)
         loop = asyncio.get_running_loop()
         backoff_s = self._settings.backoff_s[0]
-        next_housekeeping_s = loop.time()
-        while True:
+        while loop.time() < until_s:
             batch = await self.carry_once(conn)
-            if loop.time() >= next_housekeeping_s:
-                await self._keep_house(conn)
-                next_housekeeping_s = loop.time() + self._settings.housekeeping_s
+            await self._house.when_due(conn, loop.time())
             if batch.failed:
                 # A new event cuts the pause short: a lane that cannot be sent must not slow
                 # down the others.
@@ -181,63 +180,8 @@ class Relay:
             rows = await read_unsent(conn, self._settings.batch)
         if not rows:
             return Batch(0, 0, 0)
-        self._reached("outbox.read")
-        acknowledged: list[int] = []
-        blocked: set[Lane] = set()
-        for wave in cut_into_waves(rows)[: self._settings.waves_max]:
-            positions = sendable(wave, rows, blocked)
-            for position, error in await self._send([rows[at] for at in positions], positions):
-                if error is None:
-                    acknowledged.append(rows[position].id)
-                else:
-                    blocked.add(lane_of(rows[position]))
-                    self._report(rows[position], error)
-        self._reached("outbox.sent")
-        if acknowledged:
-            async with asyncio.timeout(self._settings.sql_timeout_s):
-                lags_s = await mark_sent(conn, acknowledged)
-            for lag_s in lags_s:
-                self._lag.observe(lag_s)
-            self._sent.inc(len(lags_s))
-        self._reached("outbox.marked")
-        self._failed.inc(len(blocked))
-        return Batch(len(rows), len(acknowledged), len(blocked))
-
-    async def _send(
-        self, rows: Sequence[Row], positions: Sequence[int]
-    ) -> list[tuple[int, Exception | None]]:
-        """Send one wave, all rows together; the producer's own deadline bounds the wait."""
-        results = await asyncio.gather(
-            *(self._send_one(row) for row in rows), return_exceptions=True
-        )
-        outcome: list[tuple[int, Exception | None]] = []
-        for position, result in zip(positions, results, strict=True):
-            if isinstance(result, BaseException) and not isinstance(result, Exception):
-                raise result
-            outcome.append((position, result))
-        return outcome
-
-    async def _send_one(self, row: Row) -> None:
-        await self._producer.send(row.topic, row.key, row.value, row.headers)
-
-    def _report(self, row: Row, error: Exception) -> None:
-        """Log a failed send; raise what no later send on this producer can get over."""
-        if not isinstance(error, ScalelabError) or not (
-            error.retryable or isinstance(error, TooLarge)
-        ):
-            raise error
-        self._log.warning(
-            "outbox_send_failed",
-            database=self._database.name,
-            topic=row.topic,
-            code=error.stable_code,
-            error=str(error),
-        )
-
-    async def _keep_house(self, conn: AsyncConnection[Any]) -> None:
-        async with asyncio.timeout(self._settings.sql_timeout_s):
-            self._unsent.set(await count_unsent(conn))
-            await purge_sent(conn, older_than_s=self._settings.keep_sent_s)
+        carried = await self._carrier.carry(conn, rows, waves_max=self._settings.waves_max)
+        return Batch(len(rows), carried.sent, len(carried.blocked))
 
     async def _wait(self, conn: AsyncConnection[Any], longest_s: float) -> None:
         is_woken = False
@@ -249,33 +193,3 @@ class Relay:
         # Rows are committed before their notification: the next read will find all of these.
         async for _ in conn.notifies(timeout=0):
             pass
-
-
-async def keep_relaying(
-    database: Database,
-    bootstrap: str,
-    *,
-    client_id: str,
-    metrics: RelayMetrics,
-    log: Log,
-    settings: RelaySettings | None = None,
-) -> None:
-    """Open a producer and run a `Relay` on it until cancelled; start over when Kafka is lost.
-
-    Never fails because Kafka or the database is away, at the start or later. A producer whose
-    error cannot be retried is replaced by a new one.
-    """
-    settings = settings or RelaySettings()
-    while True:
-        try:
-            async with open_producer(bootstrap, client_id) as producer:
-                relay = Relay(database, producer, metrics=metrics, log=log, settings=settings)
-                await relay.run()
-        except ScalelabError as error:
-            log.warning(
-                "outbox_kafka_lost",
-                database=database.name,
-                code=error.stable_code,
-                error=str(error),
-            )
-        await asyncio.sleep(settings.standby_s)

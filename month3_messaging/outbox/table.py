@@ -136,6 +136,27 @@ async def mark_sent(conn: AsyncConnection[Any], ids: Sequence[int]) -> list[floa
     return [lag_s for (lag_s,) in await cursor.fetchall()]
 
 
+async def look_up(conn: AsyncConnection[Any], ids: Sequence[int]) -> dict[int, bool]:
+    """Of these rows, those that are committed and still here: id to whether it is marked."""
+    if not ids:
+        return {}
+    cursor = await conn.execute(
+        "SELECT id, sent_at IS NOT NULL FROM outbox WHERE id = ANY (%s)", (list(ids),), prepare=True
+    )
+    return dict(await cursor.fetchall())
+
+
+async def is_left_behind(conn: AsyncConnection[Any], *, older_than_s: float) -> bool:
+    """Whether a row has been waiting for longer than that."""
+    cursor = await conn.execute(
+        "SELECT EXISTS (SELECT FROM outbox WHERE sent_at IS NULL"
+        " AND created_at < clock_timestamp() - make_interval(secs => %s))",
+        (older_than_s,),
+    )
+    row = await cursor.fetchone()
+    return bool(row and row[0])
+
+
 async def count_unsent(conn: AsyncConnection[Any]) -> int:
     """How many rows wait. Cost: reads the partial index, so it grows with the backlog only."""
     cursor = await conn.execute("SELECT count(*) FROM outbox WHERE sent_at IS NULL", prepare=True)

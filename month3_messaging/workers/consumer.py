@@ -29,6 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from month3_messaging.crash_points import CrashPoint
 from month3_messaging.workers.failure_policy import DEFAULT_LADDER, RetryStep, topics_of
 from month3_messaging.workers.handling import Conditions, Handler, settle
 from month3_messaging.workers.lane import Lane
@@ -55,6 +56,8 @@ class ConsumerSettings:
     resumes at half. poll_ms: longest wait for records. commit_every_s: between commits, so the
     most that a crash repeats. restart_s: pause before starting over without Kafka. partitions and
     ladder_partitions: of topics that do not exist yet; existing ones stay as they are.
+    static_member: a name, one per member, under which a restarted member gets its partitions back
+    at once; until then nobody works on them.
     """
 
     concurrency: int = 16
@@ -71,6 +74,7 @@ class ConsumerSettings:
     behind_every_s: float = 5.0
     partitions: int = 6
     ladder_partitions: int = 1
+    static_member: str | None = None
 
 
 def _nothing(_point: str) -> None:
@@ -81,7 +85,7 @@ class EventConsumer:
     """A member of consumer group `group`; an async context manager around `run`.
 
     handlers: by event type; events of other types are skipped and counted. reached: called with
-    the name of each crash point ("consumer.handled", "consumer.committed"), for fault tests.
+    the name of each crash point (crash_points.py), for fault tests.
     """
 
     def __init__(
@@ -164,6 +168,7 @@ class EventConsumer:
                 self._group,
                 subscription,
                 on_revoked=self._on_revoked,
+                static_member=self._settings.static_member,
                 session_timeout_s=self._settings.session_timeout_s,
             ) as consumer,
         ):
@@ -262,7 +267,7 @@ class EventConsumer:
             self._telemetry.log.info("commit_refused", group=self._group, error=str(error))
             return
         self._committed.update(moved)
-        self._reached("consumer.committed")
+        self._reached(CrashPoint.CONSUMER_COMMITTED)
 
     async def _on_revoked(self, revoked: frozenset[Partition]) -> None:
         await self._let_go(tuple(revoked))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from opentelemetry.trace import SpanKind, use_span
 
 from month3_messaging.broker import Event, from_wire
+from month3_messaging.crash_points import CrashPoint
 from month3_messaging.workers.failure_policy import (
     RetryStep,
     Verdict,
@@ -121,6 +122,7 @@ async def _carry_out(record: Record, conditions: Conditions) -> None:
     if event.subject != record.key:
         raise CorruptData(f"ce_subject {event.subject!r} is not the record's key {record.key!r}")
     handler = conditions.handlers[event.type]
+    conditions.reached(CrashPoint.CONSUMER_RECEIVED)
     limit = asyncio.timeout(conditions.attempt_timeout_s)
     try:
         async with limit:
@@ -131,7 +133,7 @@ async def _carry_out(record: Record, conditions: Conditions) -> None:
         raise OutcomeUnknown(
             f"{event.type} was not carried out within {conditions.attempt_timeout_s} s"
         ) from error
-    conditions.reached("consumer.handled")
+    conditions.reached(CrashPoint.CONSUMER_HANDLED)
     conditions.metrics.handled.labels(conditions.group, event.type).inc()
     lag_s = (conditions.clock.now() - event.time).total_seconds()
     conditions.metrics.lag.labels(conditions.group).observe(max(0.0, lag_s))
@@ -162,6 +164,7 @@ async def _pass_on(
             if not refused.retryable:
                 raise
             await pause.take()
+    conditions.reached(CrashPoint.CONSUMER_PASSED_ON)
     counter = conditions.metrics.dead if onward.dead else conditions.metrics.retried
     counter.labels(conditions.group, onward.topic).inc()
     conditions.telemetry.log.warning(

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from month3_messaging.outbox import RelayMetrics, RelaySettings, append, count_unsent, keep_relaying
+from month3_messaging.outbox import append, count_unsent
 from scalelab.clients.kafka import ensure_topics
 from scalelab.clients.postgres import Database
 from scalelab.lab.runtime import Runtime
 from scalelab.lab.servers import Kafka
-from scalelab.telemetry import Telemetry
 from tests.integration.month3.messaging_bed import make_event, poll_until, read_topic
+from tests.integration.month3.relay_bed import (
+    Kind,
+    Relays,
+    first_copies,
+    is_confirmed,
+    position,
+)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def breakable(server_root: Path) -> Iterator[tuple[Runtime, Kafka]]:
-    """A Kafka of this test's own."""
+    """A Kafka of these tests' own; whoever kills it brings it back."""
     with Runtime(server_root / "outage", private=True) as runtime:
         kafka = Kafka("kafka")
         runtime.start(kafka)
@@ -29,14 +34,17 @@ def breakable(server_root: Path) -> Iterator[tuple[Runtime, Kafka]]:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("kind", list(Kind), ids=str)
 async def test_a_backlog_drains_in_order_after_an_outage(
-    breakable: tuple[Runtime, Kafka], database: Database, telemetry: Telemetry
+    breakable: tuple[Runtime, Kafka], database: Database, log_relays: Relays, kind: Kind
 ) -> None:
-    """SIGKILL of the broker, appends without it, a restart: all there, per key in order."""
+    """SIGKILL of the broker, appends without it, a restart: all there, per key in order. A relay
+    that follows the log goes on confirming: what waits for Kafka waits in the table (L1)."""
     runtime, kafka = breakable
-    topic = "orders"
+    topic = f"orders-{kind}"
     await ensure_topics(kafka.bootstrap, {topic: 3})
     numbers: defaultdict[str, int] = defaultdict(int)
+    log_relays.kind, log_relays.bootstrap = kind, kafka.bootstrap
 
     async def write(count: int) -> None:
         for turn in range(count):
@@ -52,37 +60,22 @@ async def test_a_backlog_drains_in_order_after_an_outage(
     async def all_sent() -> bool:
         return await unsent() == 0
 
-    relay = asyncio.create_task(
-        keep_relaying(
-            database,
-            kafka.bootstrap,
-            client_id="relay",
-            metrics=RelayMetrics(telemetry.registry),
-            log=telemetry.log,
-            settings=RelaySettings(poll_s=0.05, standby_s=0.1),
-        )
-    )
-    try:
+    async with log_relays.running():
         await write(60)
         await poll_until(all_sent, "sent before the outage")
+        if kind is Kind.LOG:
+            await poll_until(log_relays.are_following, "the relay follows the log")
         await asyncio.to_thread(runtime.kill, "kafka")
         await write(120)
         assert await unsent() == 120, "the fault bit: nothing left during the outage"
+        if kind is Kind.LOG:
+            written_to = await position(database)
+            await poll_until(lambda: is_confirmed(log_relays, written_to), "the slot has moved on")
+            assert await unsent() == 120, "and Kafka was away all the time"
         await asyncio.to_thread(runtime.restart, "kafka")
         await write(30)
         await poll_until(all_sent, "the backlog has drained")
-    finally:
-        relay.cancel()
-        await asyncio.gather(relay, return_exceptions=True)
     records = await read_topic(
         kafka.bootstrap, topic, lambda seen: len({r.headers["ce_id"] for r in seen}) == 210
     )
-    first: defaultdict[str, list[int]] = defaultdict(list)
-    known: set[str] = set()
-    for record in records:
-        if record.headers["ce_id"] not in known:
-            known.add(record.headers["ce_id"])
-            assert record.key is not None
-            assert record.value is not None
-            first[record.key].append(json.loads(record.value)["number"])
-    assert first == {key: list(range(count)) for key, count in numbers.items()}
+    assert first_copies(records) == {key: list(range(count)) for key, count in numbers.items()}

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from month2_databases.resharding import pgoutput
-from month2_databases.resharding.pgoutput import UNCHANGED, Relation, decode
 from month2_databases.resharding.row_changes import Collector, Patch, Remove, RemoveAll, Upsert
+from scalelab.clients import pgoutput
+from scalelab.clients.pgoutput import UNCHANGED, Relation, decode
 from scalelab.errors import CorruptData
 
 TABLE = Relation(7, "t", ("id", "slot", "v"), ("id",))

@@ -6,11 +6,13 @@ Theory of operation
     event loop. The reader says up to where it is done; the server keeps the log from there on.
 
     Streaming reads the log once. The SQL functions (`pg_logical_slot_peek_changes`) would begin
-    anew at every call, far behind where they were left: too slow inside a fence.
+    anew at every call, far behind where they were left: too slow for whoever waits for the end.
 
 Guarantees
     G1  After a break the slot gives everything again from the last `confirm`, or this raises
         SlotLost: nothing is left out silently.
+    G2  Whoever has taken all that `read` gave may confirm `idle_lsn`: so a quiet publication in a
+        busy database does not make the server keep its log.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ _STATUS_EVERY_S = 1.0
 
 
 class SlotLost(Conflict):
-    """The replication slot is gone, or what it still needs is: the move must begin anew."""
+    """The replication slot is gone, or what it still needs is: its reader must begin anew."""
 
     code = "slot_lost"
 
@@ -40,14 +42,16 @@ class SlotLost(Conflict):
 class ChangeStream:
     """Messages of one slot from `after_lsn` on; an async context manager.
 
-    name: of slot and publication, [a-z0-9_]. Raises SlotLost, or Unavailable where the server is
-    away.
+    name: of slot and publication, [a-z0-9_]. after_lsn: 0 for where the slot itself stands.
+    Raises SlotLost, or Unavailable where the server is away.
     """
 
     def __init__(self, dsn: str, name: str, *, after_lsn: int) -> None:
         self._dsn = dsn
         self._name = name
         self._confirmed_lsn = after_lsn
+        self.idle_lsn = 0
+        """All that was committed before this has been sent; it moves on while nothing comes."""
         self._conn: psycopg.AsyncConnection[Any] | None = None
         self._told_at_s = 0.0
         self._readable = asyncio.Event()
@@ -91,8 +95,10 @@ class ChangeStream:
                         return None
             elif data[:1] == b"w":
                 return data[25:]
-            elif data[:1] == b"k" and data[17] == 1:
-                self._tell()
+            elif data[:1] == b"k":
+                self.idle_lsn = int.from_bytes(data[1:9])
+                if data[17] == 1:
+                    self._tell()
 
     def confirm(self, lsn: int) -> None:
         """Everything before `lsn` is durable elsewhere; the server need not keep it."""

@@ -1,0 +1,1 @@
+"""Questions this month asks of real servers; `./lab experiment` lists and runs them."""
