@@ -62,6 +62,17 @@ async def test_a_flipped_bit_is_refused_by_its_hash(bed: Bed) -> None:
     assert (await bed.orders().ask("SELECT count(*) AS n FROM orders", span=Span(spared))).rows
 
 
+async def test_an_object_that_was_replaced_is_refused_by_the_journals_hash(bed: Bed) -> None:
+    """The store vouches for what was put last; only the journal knows what was moved."""
+    await bed.mover().run()
+    keys = [key async for key in bed.store.keys(bed.buckets.cold) if key.endswith(".parquet")]
+    another = await bed.store.get(bed.buckets.cold, keys[1])
+    await bed.store.put(bed.buckets.cold, keys[0], another)
+    with pytest.raises(CorruptData) as refused:
+        await bed.orders().ask("SELECT count(*) FROM orders")
+    assert refused.value.stable_code == "object_corrupt"
+
+
 async def test_a_lost_object_is_an_error_not_a_smaller_answer(bed: Bed) -> None:
     """The journal says that it must be there."""
     await bed.mover().run()
