@@ -19,6 +19,8 @@ Guarantees
     G3  A connection that broke in COMMIT raises OutcomeUnknown, never Unavailable.
     G4  A statement that failed inside the block and was swallowed there cannot turn COMMIT
         into a silent ROLLBACK: it raises InvariantBroken.
+    G5  Who waits in vain for a connection is told why: `pool_exhausted` if all of them are lent to
+        others of this process, `database_unavailable` if none can be had from the server.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from opentelemetry.trace import SpanKind, Tracer, get_current_span
 from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
-from scalelab.clients.postgres_errors import Stage, lost, out_of_time, translate
+from scalelab.clients.postgres_errors import Stage, lost, no_connection, out_of_time, translate
 from scalelab.errors import InvariantBroken
 
 _POSITION_SQL = (
@@ -92,6 +94,7 @@ class Database:
         self.name = name
         self._settings = settings
         self._tracer = tracer
+        self._lent = 0
         self._pool = psycopg_pool.AsyncConnectionPool[AsyncConnection](
             settings.dsn,
             kwargs=_connect_arguments(settings, name),
@@ -180,6 +183,7 @@ class Database:
     ) -> AsyncGenerator[tuple[AsyncConnection, _Work], None]:
         limit_s = self._settings.transaction_timeout_s if timeout_s is None else timeout_s
         conn = await self._acquire(min(limit_s, self._settings.acquire_timeout_s))
+        self._lent += 1
         work = _Work(stage)
         watchdog = asyncio.get_running_loop().call_later(limit_s, work.cut_off, conn)
         try:
@@ -190,6 +194,7 @@ class Database:
             raise translate(error, stage=work.stage, name=self.name) from error
         finally:
             watchdog.cancel()
+            self._lent -= 1
             if work.is_cut_off:
                 await conn.close()
             await self._pool.putconn(conn)
@@ -203,6 +208,8 @@ class Database:
                     return conn
                 await conn.close()
                 await self._pool.putconn(conn)
+        except psycopg_pool.PoolTimeout as error:
+            raise no_connection(self.name, self._lent, self._settings.pool_max) from error
         except psycopg.Error as error:
             raise translate(error, stage=Stage.READING, name=self.name) from error
 

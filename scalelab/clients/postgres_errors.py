@@ -84,6 +84,13 @@ def translate(error: Exception, *, stage: Stage, name: str) -> ScalelabError:
     return ScalelabError(f"{name} refused a statement: {error}", code="database_error")
 
 
+def no_connection(name: str, lent: int, pool_max: int) -> Unavailable:
+    """The error for a caller that waited in vain while `lent` of `pool_max` were with others."""
+    if lent >= pool_max:
+        return Unavailable(f"all {pool_max} connections to {name} are lent", code="pool_exhausted")
+    return Unavailable(f"no connection to {name} can be had", code="database_unavailable")
+
+
 def lost(stage: Stage, name: str, evidence: str) -> ScalelabError:
     """The error for a connection that broke in `stage`."""
     detail = " ".join(evidence.split())
