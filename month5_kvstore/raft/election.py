@@ -106,6 +106,7 @@ def become_leader(core: Core) -> None:
     core.votes.clear()
     core.election_elapsed = core.heartbeat_elapsed = 0
     core.round = core.uncommitted_bytes = 0
+    core.has_asked_successor = False
     first = log.last_index + 1
     core.progress = {member: Progress(first) for member in core.configuration.members}
     own = core.progress.setdefault(core.id, Progress(first))

@@ -166,6 +166,7 @@ class Raft:
         if to == core.id or to not in core.configuration.voters:
             raise InvalidInput(f"{to} is not another voter", field="to")
         core.transferee, core.election_elapsed = to, 0
+        core.has_asked_successor = True
         if core.progress[to].match == core.log.last_index:
             core.outbox.append(TimeoutNow(core.id, to, core.term))
         else:

@@ -49,8 +49,12 @@ def confirm(core: Core) -> None:
 
 
 def holds_lease(core: Core) -> bool:
-    """Whether no other leader can exist yet, if clocks run alike but for one part in ten."""
-    if not core.settings.lease_reads or core.lease_from is None or core.transferee:
+    """Whether no other leader can exist yet, if clocks run alike but for one part in ten.
+
+    Whoever was asked to take over need not wait for a time-out, and the request may arrive long
+    after it was given up: from the first one on this leader reads by rounds.
+    """
+    if not core.settings.lease_reads or core.lease_from is None or core.has_asked_successor:
         return False
     return core.ticks - core.lease_from < core.settings.election_ticks * 9 // 10
 

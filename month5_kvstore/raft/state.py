@@ -65,6 +65,7 @@ class Core:
     commit_news: bool = False
     uncommitted_bytes: int = 0
     transferee: int = 0
+    has_asked_successor: bool = False
     round: int = 0
     rounds_sent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=128))
     lease_from: int | None = None

@@ -143,6 +143,7 @@ class Machine:
             return
         try:
             if call.verb == "get":
+                self._watch.asks(context)
                 raft.read(context)
                 self._reads[context] = call
             else:
@@ -243,6 +244,7 @@ class Machine:
         if state.index is None:
             self._world.turned_away(call, 0)
         else:
+            self._watch.may_read(self.id, state.context, state.index)
             self._ripe.append((state.index, call))
 
     def _answer_reads(self) -> None:
@@ -254,7 +256,8 @@ class Machine:
         self._ripe = [waiting for waiting in self._ripe if waiting[0] > self.applied]
 
     def _take_snapshot(self, raft: Raft) -> None:
-        if self._snapshotting is not None:
+        if self._snapshotting is not None or raft.term_at(self.applied) is None:
+            # Without the term: a leader's snapshot has come meanwhile and is ahead of us.
             return
         snapshot = raft.snapshot_at(self.applied, self._store.save())
         self._watch.snapshots(self.id, snapshot)

@@ -11,17 +11,17 @@ from random import Random
 from month5_kvstore.raft import Message
 from month5_kvstore.simulation.plan import Fault, FaultKind
 
-_USUAL_US = (300, 3_000)
 _LATE_US = (100_000, 1_500_000)
 
 
 class Network:
     """Decides what becomes of a message; delivers nothing itself."""
 
-    __slots__ = ("_delay_us", "_loss", "_open", "_random", "_repeat", "held")
+    __slots__ = ("_delay_us", "_loss", "_open", "_random", "_repeat", "_usual_us", "held")
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, usual_us: tuple[int, int]) -> None:
         self._random = random
+        self._usual_us = usual_us
         self._open: list[Fault] = []
         self._loss = self._repeat = 0.0
         self._delay_us = 0
@@ -45,7 +45,7 @@ class Network:
         random = self._random
         if self._loss and random.random() < self._loss:
             return []
-        delay_us = random.randrange(*_USUAL_US)
+        delay_us = random.randrange(*self._usual_us)
         if self._delay_us:
             delay_us += random.randrange(self._delay_us)
         if self._repeat and random.random() < self._repeat:

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import fields
+from enum import Enum
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from month5_kvstore.simulation.history import Judge
 from month5_kvstore.simulation.plan import Plan
+from month5_kvstore.simulation.world import Observer
 from scalelab.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _HOME = "month5_kvstore"
 _ALIAS = "planted_kvstore"
@@ -24,7 +30,7 @@ _compiled: dict[Path, CodeType] = {}
 
 
 class Verdict(Protocol):
-    """What a run of a planted copy says; its types are the copy's own."""
+    """What a run says, of the true package or of a planted copy with types of its own."""
 
     @property
     def rule(self) -> str | None:
@@ -89,7 +95,7 @@ def replaced(source: str, before: str, after: str) -> str:
 
 
 class Planted:
-    """A copy with a bug. Its plans and calls are values of the true package: they look alike."""
+    """A copy with a bug. It takes plans of the true package and gives back its own outcomes."""
 
     def __init__(self, file: str, before: str, after: str) -> None:
         """Load it. file: `raft/election.py`; before: occurs there once. Empty: no bug at all."""
@@ -99,19 +105,42 @@ class Planted:
         _forget()
         sys.meta_path.insert(0, finder)
         try:
-            self._simulation = importlib.import_module(f"{_ALIAS}.simulation")
+            importlib.import_module(f"{_ALIAS}.simulation")
+            self._modules = {name: sys.modules[name] for name in _planted()}
         finally:
             sys.meta_path.remove(finder)
             _forget()
 
-    def simulate(self, plan: Plan, judge: Judge) -> Verdict:
-        """Run a plan on the copy. `plan` may come from the true package's `draw`."""
-        simulation: Any = self._simulation
-        own = simulation.draw(plan.seed, duration_us=plan.duration_us)
-        verdict: Verdict = simulation.simulate(own, judge)
+    def simulate(self, plan: Plan, judge: Judge, observer: Observer | None = None) -> Verdict:
+        """Run a plan on the copy."""
+        simulation: Any = self._modules[f"{_ALIAS}.simulation"]
+        verdict: Verdict = simulation.simulate(self._own(plan), judge, observer=observer)
         return verdict
+
+    def play(self, script: str) -> Verdict:
+        """Play a script on the copy."""
+        simulation: Any = self._modules[f"{_ALIAS}.simulation"]
+        verdict: Verdict = simulation.play(script)
+        return verdict
+
+    def _own(self, value: object) -> Any:
+        """The same value made of the copy's types, which are other ones of the same names."""
+        if isinstance(value, tuple):
+            return tuple(map(self._own, cast("tuple[object, ...]", value)))
+        kind = type(value)
+        if not kind.__module__.startswith(_HOME):
+            return value
+        own = getattr(self._modules[kind.__module__.replace(_HOME, _ALIAS, 1)], kind.__name__)
+        if isinstance(value, Enum):
+            return own(value.value)
+        parts = fields(cast("DataclassInstance", value))
+        return own(**{part.name: self._own(getattr(value, part.name)) for part in parts})
+
+
+def _planted() -> list[str]:
+    return [name for name in sys.modules if name.split(".")[0] == _ALIAS]
 
 
 def _forget() -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == _ALIAS]:
+    for name in _planted():
         del sys.modules[name]

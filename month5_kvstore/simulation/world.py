@@ -9,13 +9,22 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
 from month5_kvstore.raft import Configuration, Message, Raft, Ready, Role
+from month5_kvstore.simulation.clients import Clients
 from month5_kvstore.simulation.history import Answer, Call, Judge
-from month5_kvstore.simulation.invariants import LINEARIZABLE, LIVENESS, STOPPED, Violation, Watch
+from month5_kvstore.simulation.invariants import (
+    JOINT_ENDS,
+    LEADER,
+    LINEARIZABLE,
+    LIVENESS,
+    STOPPED,
+    Violation,
+    Watch,
+)
 from month5_kvstore.simulation.machine import Machine
 from month5_kvstore.simulation.network import Network
 from month5_kvstore.simulation.plan import (
@@ -31,12 +40,12 @@ from month5_kvstore.simulation.plan import (
 from month5_kvstore.simulation.trace import Event, describe, digest
 from scalelab.errors import ScalelabError
 
-_RETRY_US = 40_000
-_PATIENCE_US = 2 * SECOND_US
 _RECOVERY_US = 20 * SECOND_US
-_PROBE = 1_000_000
+_TIMEOUTS = 12
+"""So many of the longest election time-outs after the storm there is a leader."""
 _OF_NODES = (
     FaultKind.CRASH,
+    FaultKind.AMBUSH,
     FaultKind.PAUSE,
     FaultKind.SLOW_DISK,
     FaultKind.CLOCK_JUMP,
@@ -78,22 +87,24 @@ class World:
         self._observer = observer
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._sequence = 0
-        self._network = Network(Random(f"network {plan.seed}"))
+        self._network = Network(Random(f"network {plan.seed}"), plan.latency_us)
         self._disks = Random(f"disk {plan.seed}")
-        self._clients = Random(f"clients {plan.seed}")
+        self._clients = Clients(self, Random(f"clients {plan.seed}"))
         self._timeouts = {node: Random(f"node {node} {plan.seed}") for node in plan.nodes}
         self._slow_disk_us = dict.fromkeys(plan.nodes, 0)
-        self._tick_us = dict.fromkeys(plan.nodes, TICK_US)
+        own_us = plan.tick_us or (TICK_US,) * len(plan.nodes)
+        self._own_tick_us = dict(zip(plan.nodes, own_us, strict=True))
+        self._tick_us = dict(self._own_tick_us)
+        self._ambushed: dict[int, bool] = {}
+        self._exiles: dict[Fault, Fault] = {}
         self._paused: dict[int, list[Callable[[], None]]] = {}
         self._down: dict[int, int] = dict.fromkeys(plan.nodes, 0)
-        self._begun: dict[int, tuple[PlannedCall, int]] = {}
-        self._calls: list[Call] = []
-        self._context = 0
         self._terms_led: set[int] = set()
-        self._probe_answered = False
-        self._watch = Watch()
+        self._led_at_us = 0
+        self.machines: dict[int, Machine] = {}
+        self._watch = Watch(self.machines)
         group = Configuration(plan.voters)
-        self.machines = {
+        self.machines |= {
             node: Machine(
                 node,
                 group if node in plan.voters else Configuration(()),
@@ -111,18 +122,17 @@ class World:
         try:
             self._set_up()
             self._play(self.plan.duration_us)
-            self._play(self.plan.duration_us + _RECOVERY_US, until_probe=True)
-            if not self._probe_answered:
-                raise Violation(LIVENESS, "a write got no answer for 20 s without any fault")
+            self._play(self.plan.duration_us + _RECOVERY_US, until_well=True)
+            self._must_be_well()
         except Violation as violation:
             rule, detail = violation.rule, violation.detail
         except (AssertionError, ScalelabError) as error:
             rule, detail = STOPPED, f"{type(error).__name__}: {error}"
-        history = self._history()
+        history = self._clients.history()
         if rule is None and (complaint := judge(history)) is not None:
             rule, detail = LINEARIZABLE, complaint
         if rule is not None:
-            self._note("broken", 0, 0, f"{rule}: {detail}")
+            self.note("broken", 0, 0, f"{rule}: {detail}")
         return Outcome(
             self.plan,
             rule,
@@ -131,7 +141,7 @@ class World:
             len(self.trace),
             digest(self.trace),
             history,
-            len(self._calls),
+            self._clients.answers,
             len(self._terms_led),
         )
 
@@ -139,31 +149,52 @@ class World:
         plan = self.plan
         for node, machine in self.machines.items():
             machine.start(self._timeouts[node])
-            self._at(self._timeouts[node].randrange(TICK_US), partial(self._tick, node))
+            phase_us = 0 if plan.lockstep else self._timeouts[node].randrange(TICK_US)
+            self.at(phase_us, partial(self._tick, node))
         for fault in plan.faults:
-            self._at(fault.at_us, partial(self._begin, fault))
-            self._at(fault.until_us, partial(self._end, fault))
+            self.at(fault.at_us, partial(self._begin, fault))
+            self.at(fault.until_us, partial(self._end, fault))
         for act in plan.acts:
-            self._at(act.at_us, partial(self._act, act))
+            self.at(act.at_us, partial(self._act, act))
         for call in plan.calls:
-            self._at(call.at_us, partial(self._call, call, call.node))
-        probe_us = plan.duration_us - SECOND_US
-        probe = PlannedCall(_PROBE, probe_us, plan.voters[0], "probe", "put", (1,))
-        self._at(probe_us, partial(self._call, probe, probe.node))
+            self.at(call.at_us, partial(self._clients.call, call, call.node))
+        self._clients.probe(plan.duration_us - SECOND_US)
 
-    def _play(self, end_us: int, *, until_probe: bool = False) -> None:
+    def _play(self, end_us: int, *, until_well: bool = False) -> None:
         queue = self._queue
         while queue and queue[0][0] <= end_us:
-            if until_probe and self._probe_answered:
+            if until_well and self._complaint() is None:
                 return
             self.now_us, _, event = heapq.heappop(queue)
             event()
 
-    def _at(self, at_us: int, event: Callable[[], None]) -> None:
+    def _complaint(self) -> tuple[str, str] | None:
+        """What does not work (rule, in words), or None if all does."""
+        if not self._clients.probe_answered:
+            return LIVENESS, "a write got no answer though nothing is broken any more"
+        leading = [m.raft for m in self.machines.values() if m.raft and m.raft.role is Role.LEADER]
+        if not leading:
+            return LIVENESS, "nobody leads though nothing is broken any more"
+        latest = max(leading, key=lambda raft: raft.term)
+        if latest.status().configuration.joint:
+            return JOINT_ENDS, f"still under way in term {latest.term}"
+        return None
+
+    def _must_be_well(self) -> None:
+        if (complaint := self._complaint()) is not None:
+            raise Violation(*complaint)
+        longest_us = 2 * self.plan.settings.election_ticks * max(self._own_tick_us.values())
+        took_us = self._led_at_us - self.plan.stormy_us
+        if took_us > _TIMEOUTS * longest_us:
+            raise Violation(LEADER, f"the first after the storm came {took_us / 1e6:.1f} s later")
+
+    def at(self, at_us: int, event: Callable[[], None]) -> None:
+        """Let `event` happen then; what was asked for first goes first."""
         self._sequence += 1
         heapq.heappush(self._queue, (at_us, self._sequence, event))
 
-    def _note(self, what: str, node: int, other: int, text: str) -> None:
+    def note(self, what: str, node: int, other: int, text: str) -> None:
+        """Put an event into the trace, and tell the observer."""
         self.trace.append((self.now_us, what, node, other, text))
         if self._observer is not None:
             self._observer(self.now_us, what, node, other, text)
@@ -171,7 +202,7 @@ class World:
     # Nodes ---------------------------------------------------------------------------------
 
     def _tick(self, node: int) -> None:
-        self._at(self.now_us + self._tick_us[node], partial(self._tick, node))
+        self.at(self.now_us + self._tick_us[node], partial(self._tick, node))
         if node not in self._paused:
             self.machines[node].tick()
             self._look(node)
@@ -179,9 +210,13 @@ class World:
     def _look(self, node: int) -> None:
         """Note a new leader; the rest of a node's state follows from its messages."""
         raft = self.machines[node].raft
-        if raft is not None and raft.role is Role.LEADER and raft.term not in self._terms_led:
+        if raft is None or raft.role is not Role.LEADER:
+            return
+        if self._led_at_us < self.plan.stormy_us:
+            self._led_at_us = self.now_us
+        if raft.term not in self._terms_led:
             self._terms_led.add(raft.term)
-            self._note("leads", node, 0, f"term {raft.term}")
+            self.note("leads", node, 0, f"term {raft.term}")
 
     def _run_or_wait(self, node: int, work: Callable[[], None]) -> None:
         """Do it now, or when the process goes on."""
@@ -198,7 +233,7 @@ class World:
         if self._network.is_cut(message):
             return
         for delay_us in self._network.arrivals_us():
-            self._at(self.now_us + delay_us, partial(self._arrive, message))
+            self.at(self.now_us + delay_us, partial(self._arrive, message))
 
     def _arrive(self, message: Message) -> None:
         if message.to not in self.machines or self._network.is_cut(message):
@@ -221,8 +256,11 @@ class World:
     def sync(self, machine: Machine, ready: Ready | None) -> None:
         """See Surroundings."""
         delay_us = self._disks.randrange(200, 4_000) + self._slow_disk_us[machine.id]
+        if (ready is None or ready.snapshot is not None) and machine.id in self._ambushed:
+            around_us = self._disks.randrange(2 * delay_us)
+            self.at(self.now_us + around_us, partial(self._strike, machine.id))
         work = partial(self._synced, machine, machine.life, machine.disk.waiting, ready)
-        self._at(self.now_us + delay_us, work)
+        self.at(self.now_us + delay_us, work)
 
     def _synced(self, machine: Machine, life: int, count: int, ready: Ready | None) -> None:
         def done() -> None:
@@ -233,9 +271,22 @@ class World:
 
     # Faults and operators ------------------------------------------------------------------
 
+    def _exile(self, fault: Fault) -> Fault:
+        """The split of whoever leads now, in the latest term; of nobody if nobody does."""
+        leading = {
+            node: machine.raft.term
+            for node, machine in self.machines.items()
+            if machine.raft is not None and machine.raft.role is Role.LEADER
+        }
+        nodes = (max(leading, key=lambda node: leading[node]),) if leading else ()
+        return replace(fault, kind=FaultKind.SPLIT, nodes=nodes)
+
     def _begin(self, fault: Fault) -> None:
+        if fault.kind is FaultKind.EXILE:
+            self._exiles[fault] = self._exile(fault)
+            fault = self._exiles[fault]
         text = f"{fault.kind} {fault.amount}" if fault.amount else str(fault.kind)
-        self._note("fault", fault.nodes[0] if fault.nodes else 0, 0, f"{text} of {fault.nodes}")
+        self.note("fault", fault.nodes[0] if fault.nodes else 0, 0, f"{text} of {fault.nodes}")
         if fault.kind not in _OF_NODES:
             self._network.begin(fault)
             return
@@ -246,26 +297,44 @@ class World:
         machine = self.machines[node]
         match fault.kind:
             case FaultKind.CRASH:
-                self._down[node] += 1
-                if machine.raft is not None:
-                    survived, lost = machine.crash(self._disks)
-                    self._note("crashed", node, 0, f"{lost} unsynced writes lost, {survived} kept")
+                self._crash(node)
+            case FaultKind.AMBUSH:
+                self._ambushed.setdefault(node, False)
             case FaultKind.PAUSE:
                 self._paused.setdefault(node, [])
             case FaultKind.SLOW_DISK:
                 self._slow_disk_us[node] = fault.amount * 1000
             case FaultKind.CLOCK_SLOW:
-                self._tick_us[node] = TICK_US * 100 // fault.amount
+                self._tick_us[node] = self._own_tick_us[node] * 100 // fault.amount
             case _:
                 if node not in self._paused:
                     for _ in range(fault.amount):
                         machine.tick()
                     self._look(node)
 
+    def _crash(self, node: int) -> None:
+        self._down[node] += 1
+        machine = self.machines[node]
+        if machine.raft is not None:
+            survived, lost = machine.crash(self._disks)
+            self.note("crashed", node, 0, f"{lost} unsynced writes lost, {survived} kept")
+
+    def _strike(self, node: int) -> None:
+        """Whoever lay in wait for this node's snapshot: once, and only while it lies there."""
+        if self._ambushed.get(node) is False and self.machines[node].raft is not None:
+            self._ambushed[node] = True
+            self._crash(node)
+
+    def _rise(self, node: int) -> None:
+        self._down[node] -= 1
+        if self._down[node] == 0 and self.machines[node].raft is None:
+            self.machines[node].start(self._timeouts[node])
+
     def _end(self, fault: Fault) -> None:
+        fault = self._exiles.pop(fault, fault)
         if fault.kind is FaultKind.CLOCK_JUMP:
             return
-        self._note("over", fault.nodes[0] if fault.nodes else 0, 0, f"{fault.kind} {fault.nodes}")
+        self.note("over", fault.nodes[0] if fault.nodes else 0, 0, f"{fault.kind} {fault.nodes}")
         if fault.kind not in _OF_NODES:
             for message in self._network.end(fault):
                 self._run_or_wait(message.to, partial(self._deliver, message))
@@ -276,16 +345,17 @@ class World:
     def _end_at(self, fault: Fault, node: int) -> None:
         match fault.kind:
             case FaultKind.CRASH:
-                self._down[node] -= 1
-                if self._down[node] == 0 and self.machines[node].raft is None:
-                    self.machines[node].start(self._timeouts[node])
+                self._rise(node)
+            case FaultKind.AMBUSH:
+                if self._ambushed.pop(node, False):
+                    self._rise(node)
             case FaultKind.PAUSE:
                 for work in self._paused.pop(node, []):
                     work()
             case FaultKind.SLOW_DISK:
                 self._slow_disk_us[node] = 0
             case _:
-                self._tick_us[node] = TICK_US
+                self._tick_us[node] = self._own_tick_us[node]
 
     def _act(self, act: Act) -> None:
         for node, machine in self.machines.items():
@@ -294,9 +364,9 @@ class World:
                 continue
             try:
                 self._ask(raft, act)
-                self._note("asked", node, 0, f"{act.kind} {act.nodes}")
+                self.note("asked", node, 0, f"{act.kind} {act.nodes}")
             except ScalelabError as error:
-                self._note("refused", node, 0, f"{act.kind} {act.nodes}: {error}")
+                self.note("refused", node, 0, f"{act.kind} {act.nodes}: {error}")
             machine.pump()
 
     def _ask(self, raft: Raft, act: Act) -> None:
@@ -309,52 +379,23 @@ class World:
             case ActKind.MEMBERS:
                 raft.change_members(act.nodes, set(members.learners) - set(act.nodes))
 
-    # Clients -------------------------------------------------------------------------------
-
-    def _call(self, call: PlannedCall, node: int) -> None:
-        self._begun.setdefault(call.number, (call, self.now_us))
-        self._context += 1
-        context = self._context
-        self._run_or_wait(node, lambda: self.machines[node].take(call, context))
+    # What machines ask of the world ----------------------------------------------------------
 
     def answered(self, call: PlannedCall, answer: Answer) -> None:
         """See Surroundings."""
-        begun = self._begun.pop(call.number, None)
-        if begun is None:
-            return
-        text = f"{call.verb} {call.key} {call.arguments} = {answer}"
-        self._note("answers", 0, 0, f"#{call.number} {text}")
-        if call.number == _PROBE:
-            self._probe_answered = True
-            return
-        self._calls.append(
-            Call(call.number, call.key, call.verb, call.arguments, begun[1], self.now_us, answer)
-        )
+        self._clients.answered(call, answer)
 
     def turned_away(self, call: PlannedCall, leader: int) -> None:
-        """See Surroundings. The client asks again, elsewhere, while it has patience."""
-        begun = self._begun.get(call.number)
-        if begun is None:
-            return
-        if self.now_us - begun[1] > _PATIENCE_US and call.number != _PROBE:
-            del self._begun[call.number]
-            return
-        node = leader or self._clients.choice(self.plan.nodes)
-        self._at(self.now_us + _RETRY_US, partial(self._call, call, node))
+        """See Surroundings."""
+        self._clients.turned_away(call, leader)
 
     def abandoned(self, call: PlannedCall) -> None:
-        """See Surroundings. A probe may be asked again; a real write has an unknown outcome."""
-        if call.number == _PROBE:
-            self.turned_away(call, 0)
+        """See Surroundings."""
+        self._clients.abandoned(call)
 
-    def _history(self) -> tuple[Call, ...]:
-        """All calls; writes without an answer may have happened, reads without one say nothing."""
-        unknown = [
-            Call(call.number, call.key, call.verb, call.arguments, begun_us, None, None)
-            for call, begun_us in self._begun.values()
-            if call.verb != "get" and call.number != _PROBE
-        ]
-        return tuple(sorted([*self._calls, *unknown], key=lambda call: call.called_at))
+    def begin_call(self, call: PlannedCall, node: int, context: int) -> None:
+        """A client's call reaches a node."""
+        self._run_or_wait(node, lambda: self.machines[node].take(call, context))
 
 
 def simulate(plan: Plan, judge: Judge, *, observer: Observer | None = None) -> Outcome:
