@@ -64,6 +64,17 @@ class FaultKind(StrEnum):
     """The clock of `nodes` runs at `amount` percent of its own speed."""
 
 
+OF_NODES = (
+    FaultKind.CRASH,
+    FaultKind.AMBUSH,
+    FaultKind.PAUSE,
+    FaultKind.SLOW_DISK,
+    FaultKind.CLOCK_JUMP,
+    FaultKind.CLOCK_SLOW,
+)
+"""Faults of the nodes themselves; the others are the network's."""
+
+
 class ActKind(StrEnum):
     """What an operator asks of the leader."""
 

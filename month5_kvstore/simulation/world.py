@@ -28,6 +28,7 @@ from month5_kvstore.simulation.invariants import (
 from month5_kvstore.simulation.machine import Machine
 from month5_kvstore.simulation.network import Network
 from month5_kvstore.simulation.plan import (
+    OF_NODES,
     SECOND_US,
     TICK_US,
     Act,
@@ -43,14 +44,6 @@ from scalelab.errors import ScalelabError
 _RECOVERY_US = 20 * SECOND_US
 _TIMEOUTS = 12
 """So many of the longest election time-outs after the storm there is a leader."""
-_OF_NODES = (
-    FaultKind.CRASH,
-    FaultKind.AMBUSH,
-    FaultKind.PAUSE,
-    FaultKind.SLOW_DISK,
-    FaultKind.CLOCK_JUMP,
-    FaultKind.CLOCK_SLOW,
-)
 
 Observer = Callable[[int, str, int, int, str], None]
 """Called with (time in µs, what, node, other node or 0, text) where a story is wanted."""
@@ -287,7 +280,7 @@ class World:
             fault = self._exiles[fault]
         text = f"{fault.kind} {fault.amount}" if fault.amount else str(fault.kind)
         self.note("fault", fault.nodes[0] if fault.nodes else 0, 0, f"{text} of {fault.nodes}")
-        if fault.kind not in _OF_NODES:
+        if fault.kind not in OF_NODES:
             self._network.begin(fault)
             return
         for node in fault.nodes:
@@ -335,7 +328,7 @@ class World:
         if fault.kind is FaultKind.CLOCK_JUMP:
             return
         self.note("over", fault.nodes[0] if fault.nodes else 0, 0, f"{fault.kind} {fault.nodes}")
-        if fault.kind not in _OF_NODES:
+        if fault.kind not in OF_NODES:
             for message in self._network.end(fault):
                 self._run_or_wait(message.to, partial(self._deliver, message))
             return
