@@ -19,7 +19,9 @@ EMPTY_NAMES = frozenset({"util", "utils", "helper", "helpers", "common", "manage
 TOOLING = frozenset({"stack", "commands", "experiments", "demo", "truth"})
 
 # Modules longer than the limit, each with the reason that outweighs it.
-LONG_MODULES: dict[str, str] = {}
+LONG_MODULES: dict[str, str] = {
+    "month3_messaging/rpc/generated/thrift_inventory.py": "made by Thrift's compiler",
+}
 # Functions longer than the limit, as `path::name`, each with its reason.
 LONG_FUNCTIONS: dict[str, str] = {}
 
