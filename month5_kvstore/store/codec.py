@@ -7,8 +7,9 @@ older one takes the defaults. Same value, same bytes. Layout: docs/formats/store
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Any
 
 from scalelab.errors import CorruptData
@@ -24,11 +25,16 @@ _SINGLES: dict[int, Any] = {_NONE: None, _FALSE: False, _TRUE: True}
 class Codec:
     """Writes and reads values. types: number (1..255) to record type: a dataclass or named tuple.
 
-    An IntEnum is written as its number and read as an int: the record's type must take that.
+    An IntEnum is written as its number and read as an int; where a type does not take that, its
+    entry in `makers` is called with the fields in its place.
     """
 
-    def __init__(self, types: Mapping[int, type[Any]]) -> None:
-        self._types = dict(types)
+    def __init__(
+        self,
+        types: Mapping[int, type[Any]],
+        makers: Mapping[type[Any], Callable[..., Any]] = MappingProxyType({}),
+    ) -> None:
+        self._types = {number: makers.get(kind, kind) for number, kind in types.items()}
         self._names: dict[type[Any], tuple[int, tuple[str, ...]]] = {
             kind: (number, _field_names(kind)) for number, kind in types.items()
         }

@@ -81,6 +81,11 @@ class Sessions:
         """Keep the answer of a command that was carried out just now."""
         self.table[envelope.session].answers[envelope.sequence] = answer
 
+    @property
+    def next_deadline_ms(self) -> int | None:
+        """When a session may end at the earliest; one that was used since ends later."""
+        return self._due[0][0] if self._due else None
+
     def expire(self, now_ms: int) -> None:
         """End the sessions that nobody used for their time to live."""
         while self._due and self._due[0][0] <= now_ms:
