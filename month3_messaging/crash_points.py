@@ -5,6 +5,8 @@
                 [wave_sent] … [sent] · mark [marked] · (confirm to the slot [confirmed])
     consumer    [received] · BEGIN · inbox row and effect [before_commit] COMMIT [handled] ·
                 (next topic [passed_on]) · commit of the offset [committed]
+    desk        letter from Kafka · row [parked] · commit of the offset; decision and audit
+                [before_commit] COMMIT [after_commit] · send [sent] · mark [marked]
 
 Steps in round brackets are not taken by every process. What must hold after a death at any point:
 every committed event is on its topic, the first copies of a key in commit order, nothing that was
@@ -33,6 +35,11 @@ class CrashPoint(StrEnum):
     CONSUMER_HANDLED = "consumer.handled"
     CONSUMER_PASSED_ON = "consumer.passed_on"
     CONSUMER_COMMITTED = "consumer.committed"
+    DESK_PARKED = "desk.parked"
+    DESK_BEFORE_COMMIT = "desk.before_commit"
+    DESK_AFTER_COMMIT = "desk.after_commit"
+    DESK_SENT = "desk.sent"
+    DESK_MARKED = "desk.marked"
 
 
 PRODUCER_POINTS = (CrashPoint.PRODUCER_BEFORE_COMMIT, CrashPoint.PRODUCER_AFTER_COMMIT)
@@ -54,4 +61,11 @@ CONSUMER_POINTS = (
     CrashPoint.CONSUMER_HANDLED,
     CrashPoint.CONSUMER_PASSED_ON,
     CrashPoint.CONSUMER_COMMITTED,
+)
+DESK_POINTS = (
+    CrashPoint.DESK_PARKED,
+    CrashPoint.DESK_BEFORE_COMMIT,
+    CrashPoint.DESK_AFTER_COMMIT,
+    CrashPoint.DESK_SENT,
+    CrashPoint.DESK_MARKED,
 )

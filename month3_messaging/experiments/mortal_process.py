@@ -27,6 +27,7 @@ from psycopg import AsyncConnection
 from month3_messaging import inbox, outbox
 from month3_messaging.broker import Event, from_wire, to_headers, to_value
 from month3_messaging.crash_points import CrashPoint
+from month3_messaging.deadletters import Desk, Source, State, collect, send_decided
 from month3_messaging.workers import ConsumerSettings, EventConsumer, RetryStep
 from scalelab.clients.kafka import Record, open_consumer, open_producer
 from scalelab.clients.postgres import Database, PostgresSettings
@@ -234,6 +235,32 @@ async def _insert_effect(conn: AsyncConnection[Any], event: Event) -> None:
     )
 
 
+def desk_of(bed: Bed, database: Database, reached: Reached = lambda _point: None) -> Desk:
+    """The desk of the bed's group; its tables are made by the migrations of its room."""
+    return Desk(database, [Source(bed.group, [bed.topic], LADDER)], reached=reached)
+
+
+async def desk_collects(bed: Bed, database: Database, reached: Reached) -> None:
+    """Letters from their topic into the table, until it dies."""
+    desk = desk_of(bed, database)
+    log = _telemetry().log
+    await collect(desk, bed.bootstrap, log=log, static_member="mortal", reached=reached)
+
+
+async def desk_decides(bed: Bed, database: Database, reached: Reached) -> None:
+    """Decides that every parked letter is replayed."""
+    desk = desk_of(bed, database, reached)
+    for kept in await desk.list(State.PARKED):
+        await desk.replay(kept.id, who="mortal")
+
+
+async def desk_sends(bed: Bed, database: Database, reached: Reached) -> None:
+    """Sends what was decided, until it dies."""
+    desk = desk_of(bed, database)
+    log = _telemetry().log
+    await send_decided(desk, bed.bootstrap, log=log, poll_s=0.05, reached=reached)
+
+
 def _telemetry() -> Telemetry:
     return build_telemetry(TelemetrySettings(service="mortal"), stream=io.StringIO())
 
@@ -250,6 +277,9 @@ ROLES: Mapping[str, Role] = {
         consume_effectively_once,
         consume_at_least_once,
         consume_at_most_once,
+        desk_collects,
+        desk_decides,
+        desk_sends,
     )
 }
 

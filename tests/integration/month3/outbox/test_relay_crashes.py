@@ -12,6 +12,7 @@ import pytest
 
 from month3_messaging.crash_points import (
     CONSUMER_POINTS,
+    DESK_POINTS,
     LOG_POINTS,
     POLLING_POINTS,
     PRODUCER_POINTS,
@@ -80,7 +81,7 @@ def mortals(log_relays: Relays, topic: str) -> Iterator[Mortals]:
 
 def test_every_point_belongs_to_one_kind_of_process() -> None:
     """The list is whole: no point is left out of the lists that tests go through."""
-    hit = {*PRODUCER_POINTS, *POLLING_POINTS, *LOG_POINTS, *CONSUMER_POINTS}
+    hit = {*PRODUCER_POINTS, *POLLING_POINTS, *LOG_POINTS, *CONSUMER_POINTS, *DESK_POINTS}
     assert hit == set(CrashPoint)
 
 
