@@ -1,4 +1,4 @@
-"""The month's commands: `./lab month3 token`, `orders`, `books`."""
+"""The month's commands: `./lab month3 token`, `orders`, `books`, `deadletters`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -19,10 +20,16 @@ if TYPE_CHECKING:
 app = typer.Typer()
 month3 = typer.Typer(
     name="month3",
-    help="The messaging month: tokens, orders to watch, the partners' books.",
+    help="The messaging month: tokens, orders to watch, the partners' books, dead letters.",
     no_args_is_help=True,
 )
 app.add_typer(month3, rich_help_panel="Stacks")
+deadletters = typer.Typer(
+    name="deadletters",
+    help="Events that a consumer gave up on: look at them, edit, replay or discard them.",
+    no_args_is_help=True,
+)
+month3.add_typer(deadletters)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
@@ -32,12 +39,15 @@ def token(
     context: typer.Context,
     subject: Annotated[str, typer.Argument(help="Whose token.")] = "demo",
     ttl_s: Annotated[float, typer.Option(min=1, max=86_400, help="How long it lives.")] = 3600.0,
+    scope: Annotated[
+        str, typer.Option(help="shop for the orders, desk for dead letters.")
+    ] = "shop",
 ) -> None:
-    """Print a token for the running stack's orders API.
+    """Print a token for the running stack's orders API, or for its dead-letter desk.
 
     Example:  curl -H "Authorization: Bearer $(./lab month3 token)" 127.0.0.1:8301/api/v1/orders
     """
-    say(_token(running(context, 3), subject, ttl_s))
+    say(_token(running(context, 3), subject, ttl_s, scope))
 
 
 @month3.command()
@@ -89,6 +99,113 @@ def books(context: typer.Context, as_json: JsonFlag = False) -> None:
         say(f"{name}: {value}")
 
 
+LetterId = Annotated[int, typer.Argument(min=1, help="The letter's id, as `list` shows it.")]
+Who = Annotated[str, typer.Option(help="Your name, for the audit.")]
+
+
+@deadletters.command("list")
+def list_letters(
+    context: typer.Context,
+    state: Annotated[str, typer.Option(help="parked, replaying, replayed, discarded.")] = "parked",
+    after: Annotated[int, typer.Option(min=0, help="Only ids over this.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """List letters: 50 at a time, oldest first."""
+    found = _at_the_desk(context, f"?state={quote(state)}&after={after}")
+    if as_json:
+        emit_json(found)
+        return
+    for letter in found:
+        say(
+            f"{letter['id']:>6}  {letter['group']}  {letter['type'] or '?'}  {letter['origin']}"
+            f"  {letter['attempts']} tries  {letter['code']}: {letter['message']}"
+        )
+    say(f"{len(found)} {state}")
+
+
+@deadletters.command()
+def show(context: typer.Context, letter_id: LetterId, as_json: JsonFlag = False) -> None:
+    """Show a letter: content, cause, stack, and what was done to it."""
+    found = _at_the_desk(context, f"/{letter_id}")
+    if as_json:
+        emit_json(found)
+        return
+    audit = found.pop("audit")
+    for name, value in found.items():
+        say(f"{name}: {value}")
+    for line in audit:
+        say(f"{line['at']}  {line['who']}  {line['what']}")
+
+
+@deadletters.command()
+def edit(
+    context: typer.Context,
+    letter_id: LetterId,
+    value: Annotated[str | None, typer.Option(help="The event's new JSON.")] = None,
+    header: Annotated[list[str] | None, typer.Option(help="NAME=TEXT; NAME= drops it.")] = None,
+    who: Who = "operator",
+    as_json: JsonFlag = False,
+) -> None:
+    """Change what a parked letter holds; it must be a whole event, and its id stays."""
+    headers: dict[str, str | None] = {}
+    for one in header or []:
+        name, _, text = one.partition("=")
+        headers[name] = text or None
+    _decide(context, letter_id, "edit", who, as_json, {"headers": headers, "value": value})
+
+
+@deadletters.command()
+def replay(
+    context: typer.Context, letter_id: LetterId, who: Who = "operator", as_json: JsonFlag = False
+) -> None:
+    """Send a letter's event once more to the group that gave up on it."""
+    _decide(context, letter_id, "replay", who, as_json)
+
+
+@deadletters.command()
+def discard(
+    context: typer.Context, letter_id: LetterId, who: Who = "operator", as_json: JsonFlag = False
+) -> None:
+    """Give a letter up for good; it can still be looked at."""
+    _decide(context, letter_id, "discard", who, as_json)
+
+
+def _decide(
+    context: typer.Context,
+    letter_id: int,
+    what: str,
+    who: str,
+    as_json: bool,
+    content: dict[str, Any] | None = None,
+) -> None:
+    """Look at the letter, decide on that version, and say where it stands."""
+    version = _at_the_desk(context, f"/{letter_id}")["version"]
+    body = {"version": version, **(content or {})}
+    letter = _at_the_desk(context, f"/{letter_id}/{what}", body, who=who)
+    if as_json:
+        emit_json(letter)
+    else:
+        say(f"letter {letter_id} is {letter['state']}, version {letter['version']}")
+
+
+def _at_the_desk(
+    context: typer.Context, path: str, body: object = None, *, who: str = "operator"
+) -> Any:
+    paths = running(context, 3)
+    bearer = {"Authorization": f"Bearer {_token(paths, who, 60.0, 'desk')}"}
+
+    async def call() -> Any:
+        from scalelab.clients.http import HttpClient
+
+        async with HttpClient(_url(paths, "desk"), timeout_s=30.0) as http:
+            whole = f"/api/v1/letters{path}"
+            if body is None:
+                return (await http.get(whole, headers=bearer)).json()
+            return (await http.post(whole, body, headers=bearer)).json()
+
+    return run(call())
+
+
 async def _place_and_follow(paths: StackPaths, bearer: str, number: int, wait_s: float) -> Placed:
     from random import SystemRandom
 
@@ -111,7 +228,7 @@ async def _books(paths: StackPaths) -> dict[str, int]:
         return (await http.get("/internal/v1/books")).json()
 
 
-def _token(paths: StackPaths, subject: str, ttl_s: float) -> str:
+def _token(paths: StackPaths, subject: str, ttl_s: float, scope: str = "shop") -> str:
     from month3_messaging.stack import key_path
     from month3_messaging.topology import TOKEN_AUDIENCE, TOKEN_ISSUER
     from scalelab.clock import SystemClock
@@ -122,7 +239,7 @@ def _token(paths: StackPaths, subject: str, ttl_s: float) -> str:
         issuer=TOKEN_ISSUER,
         audience=TOKEN_AUDIENCE,
         subject=subject,
-        scopes=["shop"],
+        scopes=[scope],
         ttl_s=ttl_s,
         clock=SystemClock(),
     )

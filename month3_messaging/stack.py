@@ -42,6 +42,7 @@ class Stack:
             ("orders", at.url("orders") + "/docs"),
             ("the worker's metrics", at.url("orders-worker") + "/metrics"),
             ("the partners' books", at.url("partners") + "/internal/v1/books"),
+            ("the dead-letter desk", at.url("desk") + "/desk/sign-in"),
         ]
 
 

@@ -6,6 +6,7 @@ setting in one place only.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,13 @@ PORTS: Mapping[str, int] = {
     "orders-worker": 8302,
     "partners": 8303,
     "issuer": 8304,
+    "desk": 8305,
     "postgres": 5450,
     "kafka": 9392,
 }
 """The fixed default port of everything `lab up month3` starts; a taken one is replaced."""
 
-DATABASES = ("orders", "partners")
+DATABASES = ("orders", "partners", "desk")
 """Each service's own database, with a role of the same name."""
 
 SERVICES: Mapping[str, tuple[str, ...]] = {
@@ -31,14 +33,23 @@ SERVICES: Mapping[str, tuple[str, ...]] = {
     "partners": ("month3_messaging.partners",),
     "orders": ("month3_messaging.ordering", "door"),
     "orders-worker": ("month3_messaging.ordering", "worker"),
+    "desk": ("month3_messaging.deadletters",),
 }
 """Our own processes and what `python -m` runs for each."""
 
 JOBS: Mapping[str, tuple[str, ...]] = {
     "orders": ("month3_messaging.ordering", "prepare"),
     "partners": ("month3_messaging.partners", "prepare"),
+    "desk": ("month3_messaging.deadletters", "prepare"),
 }
 """What is run to its end before the services start, with the environment of that process."""
+
+READERS: Mapping[str, tuple[str, ...]] = {
+    "orders": ("payments.payment", "inventory.stock"),
+    "payments": ("orders.order",),
+    "stock": ("orders.order",),
+}
+"""The consumer groups, whose dead letters the desk keeps, and the topics that each reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +108,21 @@ def _worker(at: Addresses) -> dict[str, str]:
     return {"DATABASE_DSN": at.dsns["orders"], "KAFKA_BOOTSTRAP": at.kafka_bootstrap}
 
 
+def _desk(at: Addresses) -> dict[str, str]:
+    return {
+        "DATABASE_DSN": at.dsns["desk"],
+        "KAFKA_BOOTSTRAP": at.kafka_bootstrap,
+        "SOURCES": json.dumps(READERS, separators=(",", ":")),
+        "JWKS_URL": at.url("issuer") + "/.well-known/jwks.json",
+        "TOKEN_ISSUER": TOKEN_ISSUER,
+        "TOKEN_AUDIENCE": TOKEN_AUDIENCE,
+    }
+
+
 _SETTINGS = {
     "issuer": _issuer,
     "partners": _partners,
     "orders": _orders,
     "orders-worker": _worker,
+    "desk": _desk,
 }

@@ -25,7 +25,7 @@ PROJECT = "scalelab-month3"
 UP_WITHIN_S = 480.0
 ENDS_WITHIN_S = 240.0
 NUMBER = 20
-JOBS = ("secrets", "prepare-orders", "prepare-partners")
+JOBS = ("secrets", "prepare-orders", "prepare-partners", "prepare-desk")
 BOOKS = """
 import urllib.request as r
 print(r.urlopen("http://127.0.0.1:8303/internal/v1/books", timeout=30).read().decode())

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from random import Random
 
 import pytest
 
 from month3_messaging.orderload import Placed, follow, place_orders
 from month3_messaging.partners import DECLINED_CARD
-from month3_messaging.stack import Stack, key_path, start_stack
+from month3_messaging.stack import Stack, key_path
 from month3_messaging.topology import TOKEN_AUDIENCE, TOKEN_ISSUER
 from scalelab.clients.http import HttpClient
 from scalelab.clock import SystemClock
 from scalelab.errors import Forbidden, InvalidInput, Unauthenticated
 from scalelab.issuer import demo_token
-from scalelab.lab.runtime import Runtime
+from tests.e2e.month3.conftest import PRODUCTS
 from tests.fixtures.tiers import Count
 
 pytestmark = pytest.mark.timeout(400)
 
-PRODUCTS = 20
 WITHIN_S = 150.0
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A private stack."""
-    with Runtime(tmp_path_factory.mktemp("month3"), private=True) as runtime:
-        yield start_stack(runtime, products=PRODUCTS, pieces=100_000)
 
 
 @pytest.fixture

@@ -8,26 +8,38 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from month3_messaging.containers import container_addresses, make
+from month3_messaging.deadletters import DeskSettings
 from month3_messaging.ordering.door import DoorSettings
 from month3_messaging.ordering.worker import WorkerSettings
+from month3_messaging.orders import ORDERS_TOPIC, PAYMENTS_TOPIC, STOCK_TOPIC
 from month3_messaging.partners.service import PartnersSettings
-from month3_messaging.topology import PORTS, SERVICES, environment
+from month3_messaging.topology import PORTS, READERS, SERVICES, environment
 from scalelab.issuer import IssuerSettings
 from tests.fixtures.container_files import ROOT, ContainerFile, check_secrets, check_variables
 
-JOBS = ("secrets", "prepare-orders", "prepare-partners")
+JOBS = ("secrets", "prepare-orders", "prepare-partners", "prepare-desk")
 FILE = ContainerFile(ROOT / "month3_messaging" / "docker-compose.yml", JOBS)
 SETTINGS: dict[str, type[BaseSettings]] = {
     "issuer": IssuerSettings,
     "orders": DoorSettings,
     "orders-worker": WorkerSettings,
     "partners": PartnersSettings,
+    "desk": DeskSettings,
 }
 
 
 def test_every_part_of_the_native_stack_has_a_container() -> None:
     """And nothing else is started but the jobs."""
     assert set(FILE.usual) == {*PORTS, *JOBS}
+
+
+def test_the_desk_keeps_the_letters_of_every_consumer() -> None:
+    """The groups' topics are those that the orders' code names."""
+    assert READERS == {
+        "orders": (PAYMENTS_TOPIC, STOCK_TOPIC),
+        "payments": (ORDERS_TOPIC,),
+        "stock": (ORDERS_TOPIC,),
+    }
 
 
 @pytest.mark.parametrize("name", list(SERVICES))
@@ -46,7 +58,7 @@ def test_a_container_is_told_what_its_native_twin_is_told(
     assert FILE.services[name]["command"] == ["python", "-m", *SERVICES[name]]
 
 
-@pytest.mark.parametrize("name", ["orders", "partners"])
+@pytest.mark.parametrize("name", ["orders", "partners", "desk"])
 def test_a_preparing_job_is_told_what_its_service_is_told(name: str) -> None:
     """It makes the tables of the very database that the service uses."""
     assert FILE.told(f"prepare-{name}").items() >= FILE.told(name).items()

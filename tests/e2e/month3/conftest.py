@@ -1,0 +1,32 @@
+"""The month's stack, once for the tests of it and for those of the month's commands."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from month3_messaging.stack import Stack, start_stack
+from scalelab.lab.runtime import Runtime
+from scalelab.lab.supervisor.state import StackPaths
+
+PRODUCTS = 20
+
+
+@pytest.fixture(scope="session")
+def lab_root(server_root: Path) -> Path:
+    """A clone's root with nothing in it."""
+    return server_root / "month3-clone"
+
+
+@pytest.fixture(scope="session")
+def stack(lab_root: Path) -> Iterator[Stack]:
+    """A private stack; its lock is held, as its supervisor would."""
+    paths = StackPaths(lab_root, "month3")
+    with Runtime(paths.folder, private=True) as runtime:
+        started = start_stack(runtime, products=PRODUCTS, pieces=100_000)
+        with paths.lock.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield started
