@@ -66,7 +66,8 @@ class Letter:
     """One event that `group` gave up on.
 
     event_id: the event's own, or, where it has none, one made of its place. headers: the
-    producer's. attempts: how often it was tried since it was last sent. round: replays so far.
+    producer's. attempts: tries as its consumer counted them; a replay begins with one. round:
+    replays so far.
     """
 
     group: str
