@@ -1,4 +1,4 @@
-"""The orders' door: the API and the status stream on one database. Wiring only.
+"""The orders' door: the API, the status stream and the long poll on one database. Wiring only.
 
 Failure policies: a partner away means that nothing is placed (503), reads go on. Kafka away is
 not noticed here: events wait in the outbox.
@@ -24,7 +24,7 @@ from month3_messaging.orders import (
     orders_router,
     sessions_on,
 )
-from month3_messaging.status import StatusApi, StatusHub, status_router
+from month3_messaging.status import StatusApi, StatusHub, long_poll_router, status_router
 from scalelab.clients.http import HttpClient
 from scalelab.clients.migrations import upgrade
 from scalelab.clients.postgres import Database, PostgresSettings
@@ -95,6 +95,7 @@ def create_door(settings: DoorSettings, telemetry: Telemetry) -> FastAPI:
         clock=clock,
     )
     hub = StatusHub([database], log=telemetry.log)
+    status = StatusApi(hub, sessions, verifier, settings.heartbeat_s)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None, None]:
@@ -105,7 +106,8 @@ def create_door(settings: DoorSettings, telemetry: Telemetry) -> FastAPI:
         telemetry=telemetry,
         routers=[
             orders_router(OrdersApi(placement, sessions, verifier)),
-            status_router(StatusApi(hub, sessions, verifier, settings.heartbeat_s)),
+            status_router(status),
+            long_poll_router(status),
         ],
         lifespan=lifespan,
         readiness={"database": database.ping},
