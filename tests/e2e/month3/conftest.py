@@ -10,7 +10,7 @@ import pytest
 
 from month3_messaging.stack import Stack, start_stack
 from scalelab.lab.runtime import Runtime
-from scalelab.lab.supervisor.state import StackPaths
+from scalelab.lab.supervisor.state import ProcessView, StackPaths, StackState, publish
 
 PRODUCTS = 20
 
@@ -23,10 +23,20 @@ def lab_root(server_root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def stack(lab_root: Path) -> Iterator[Stack]:
-    """A private stack; its lock is held, as its supervisor would."""
+    """A private stack; its lock is held and its state published, as its supervisor would."""
     paths = StackPaths(lab_root, "month3")
     with Runtime(paths.folder, private=True) as runtime:
         started = start_stack(runtime, products=PRODUCTS, pieces=100_000)
         with paths.lock.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            publish(paths.state, _state(started))
             yield started
+
+
+def _state(stack: Stack) -> StackState:
+    """As much of it as the commands ask for: where each process listens."""
+    views = tuple(
+        ProcessView(name, None, 0.0, port, None, None, None, "running", "")
+        for name, port in stack.addresses.ports.items()
+    )
+    return StackState("month3", "ready", "ready", 0, 0.0, processes=views)
