@@ -23,8 +23,8 @@ from month3_messaging.experiments.mortal_process import (
 )
 from month3_messaging.experiments.mortals import KILLED, Mortals
 from month3_messaging.workers import dead_letter_topic, retry_topic
-from scalelab.clients.kafka import Message, open_producer
-from tests.integration.month3.messaging_bed import make_event, read_topic
+from scalelab.clients.kafka import Message, Record, open_producer
+from tests.integration.month3.messaging_bed import make_event, poll_until, read_topic
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -66,17 +66,9 @@ async def test_consumers_killed_at_every_point_have_each_effect_once(
         poison.append(bad)
         code = await asyncio.to_thread(mortals.run, consume_effectively_once, point)
         assert code == KILLED, f"the fault bit at {point}"
-    await asyncio.to_thread(
-        mortals.run_until, consume_effectively_once, lambda: len(effects(bed)) >= len(good)
-    )
+    found = await _run_until_over(bed, mortals, poison, len(good))
     assert effects(bed) == Counter(str(event.id) for event in good)
-    dead = {str(event.id) for event in poison}
-    found = await read_topic(
-        bed.bootstrap,
-        dead_letter_topic(bed.topic, bed.group),
-        lambda seen: {record.headers["ce_id"] for record in seen} >= dead,
-    )
-    assert {record.headers["ce_id"] for record in found} == dead
+    assert {record.headers["ce_id"] for record in found} == {str(event.id) for event in poison}
 
 
 async def test_a_desk_killed_at_every_point_loses_no_letter_and_replays_into_one_effect(
@@ -89,7 +81,7 @@ async def test_a_desk_killed_at_every_point_loses_no_letter_and_replays_into_one
     def collected() -> bool:
         return letters(bed, State.PARKED) >= len(poison)
 
-    await _run_until_dead(bed, mortals, poison)
+    await _run_until_over(bed, mortals, poison, 0)
     code = await asyncio.to_thread(mortals.run, desk_collects, CrashPoint.DESK_PARKED)
     assert code == KILLED, "the fault bit"
     await asyncio.to_thread(mortals.run_until, desk_collects, collected)
@@ -130,15 +122,24 @@ async def test_a_desk_killed_at_every_point_loses_no_letter_and_replays_into_one
         assert [line.what for line in lines] == ["parked", "edited", "replayed", "sent"]
 
 
-async def _run_until_dead(bed: Bed, mortals: Mortals, poison: list[Event]) -> None:
-    """A consumer, until its dead letters are all on their topic."""
+async def _run_until_over(
+    bed: Bed, mortals: Mortals, poison: list[Event], good: int
+) -> list[Record]:
+    """A consumer, until its dead letters are on their topic and so many effects are there."""
+    dead = {str(event.id) for event in poison}
+
+    async def has_effects() -> bool:
+        return len(await asyncio.to_thread(effects, bed)) >= good
+
     mortals.start(consume_effectively_once)
     try:
-        await read_topic(
+        found = await read_topic(
             bed.bootstrap,
             dead_letter_topic(bed.topic, bed.group),
-            lambda seen: len({record.headers["ce_id"] for record in seen}) >= len(poison),
+            lambda seen: {record.headers["ce_id"] for record in seen} >= dead,
         )
+        await poll_until(has_effects, "all effects")
     finally:
         mortals.kill()
         mortals.end()
+    return found
