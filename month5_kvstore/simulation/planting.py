@@ -43,6 +43,15 @@ class Verdict(Protocol):
         ...
 
 
+class Run(Verdict, Protocol):
+    """What a run of a plan says."""
+
+    @property
+    def hash(self) -> str:
+        """Over all events; the same for the same plan everywhere."""
+        ...
+
+
 class _Loader:
     """Executes one module of the planted copy."""
 
@@ -111,11 +120,11 @@ class Planted:
             sys.meta_path.remove(finder)
             _forget()
 
-    def simulate(self, plan: Plan, judge: Judge, observer: Observer | None = None) -> Verdict:
+    def simulate(self, plan: Plan, judge: Judge, observer: Observer | None = None) -> Run:
         """Run a plan on the copy."""
         simulation: Any = self._modules[f"{_ALIAS}.simulation"]
-        verdict: Verdict = simulation.simulate(self._own(plan), judge, observer=observer)
-        return verdict
+        run: Run = simulation.simulate(self._own(plan), judge, observer=observer)
+        return run
 
     def play(self, script: str) -> Verdict:
         """Play a script on the copy."""

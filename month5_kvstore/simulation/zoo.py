@@ -330,6 +330,14 @@ def script(name: str) -> str:
     return file.read_text(encoding="utf-8")
 
 
+def named(part: str) -> Bug:
+    """The bug whose name is or has `part`. Raises InvalidInput if that is not exactly one."""
+    found = [bug for bug in BUGS if bug.name == part] or [bug for bug in BUGS if part in bug.name]
+    if len(found) != 1:
+        raise InvalidInput(f"{len(found)} bugs have {part!r} in their names", field="bug")
+    return found[0]
+
+
 def hunt(bug: Bug, judge: Judge, *, seeds: int) -> Caught | None:
     """Look where the bug is known to show: its script, or seeds 0, 1, … of its family."""
     planted = Planted(bug.file, bug.before, bug.after)
