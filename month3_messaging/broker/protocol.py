@@ -1,4 +1,4 @@
-"""One small interface to a message broker; two adapters pass one suite for it.
+"""One small interface to a message broker; three adapters pass one suite for it.
 
 Promises (the contract suite cites them)
     B1  `publish` returns when the broker has every message to keep: it survives the broker's

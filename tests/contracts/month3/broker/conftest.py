@@ -11,6 +11,7 @@ import pytest
 from month3_messaging.broker import Broker, Delivery, Message, Subscription, Topic
 from month3_messaging.broker.kafka import KafkaBrokerSettings, open_kafka
 from month3_messaging.broker.rabbitmq import RabbitBrokerSettings, open_rabbitmq
+from month3_messaging.broker.sqs import SqsBrokerSettings, open_sqs
 
 DEADLINE_S = 60.0
 
@@ -36,13 +37,17 @@ class Bed:
         return f"{self.prefix}{name}"
 
 
-@pytest.fixture(params=["kafka", "rabbitmq"])
+@pytest.fixture(params=["kafka", "rabbitmq", "sqs"])
 async def bed(request: pytest.FixtureRequest, topic_prefix: str) -> AsyncIterator[Bed]:
     """Each broker in turn."""
     if request.param == "kafka":
         settings = KafkaBrokerSettings(request.getfixturevalue("kafka_bootstrap"))
         async with open_kafka(settings) as broker:
             yield Bed("kafka", broker, topic_prefix)
+    elif request.param == "sqs":
+        endpoint = request.getfixturevalue("sqs_endpoint")
+        async with open_sqs(SqsBrokerSettings(endpoint, "key", "secret")) as broker:
+            yield Bed("sqs", broker, topic_prefix)
     else:
         server = request.getfixturevalue("rabbitmq_server")
         async with open_rabbitmq(RabbitBrokerSettings(server.url)) as broker:

@@ -36,18 +36,18 @@ async def test_every_group_is_given_every_message(bed: Bed) -> None:
 async def test_a_key_keeps_its_order(bed: Bed) -> None:
     """B3: over one batch and over several, for many keys on few lanes."""
     topic = await bed.topic("a")
-    for start in range(0, 40, 10):
+    for start in range(0, 20, 5):
         batch = [
             m
-            for n in range(start, start + 10)
+            for n in range(start, start + 5)
             for k in "abcde"
             for m in numbered(k, range(n, n + 1))
         ]
         await bed.broker.publish(topic, batch)
     async with bed.broker.subscribe(topic, bed.group("a"), member="m") as reader:
-        taken = await take(reader, 200)
+        taken = await take(reader, 100)
     for key in "abcde":
-        assert [int(one.value) for one in taken if one.key == key] == list(range(40))
+        assert [int(one.value) for one in taken if one.key == key] == list(range(20))
 
 
 async def test_a_nacked_message_comes_before_what_is_behind_it(bed: Bed) -> None:
@@ -142,7 +142,8 @@ async def test_a_message_that_is_refused_too_often_is_parked(bed: Bed) -> None:
     assert (letter.key, letter.value, letter.headers["h"]) == ("k", b"poison", "v")
     assert letter.headers[ORIGIN_HEADER] == topic.name
     assert letter.headers[REASON_HEADER] == "delivery_limit"
-    assert letter.delivery_count == 1
+    # SQS moves the message as it is (a test of its adapter's differences holds this).
+    assert letter.delivery_count == (4 if bed.kind == "sqs" else 1)
 
 
 async def test_a_message_can_be_parked_at_once(bed: Bed) -> None:
