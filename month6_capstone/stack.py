@@ -15,9 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from psycopg.conninfo import make_conninfo
+
+from month2_databases.resharding import MoverSettings
+from month3_messaging.orders import MOVING_TABLES, SLOT, STAYING_TABLE, UNSENT_WHILE_NULL
 from month6_capstone.credentials import make_credentials
 from month6_capstone.topology import (
     DATABASES,
+    MAP_DATABASE,
     PORTS,
     SERVICES,
     SHARD_NAMES,
@@ -36,6 +41,9 @@ from scalelab.lab.servers import (
     ServerMissing,
     ServiceSpec,
 )
+
+ORDERS_DATABASE = "orders"
+"""The database on every order shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +128,8 @@ def _start_stores(
     shards: list[Shard] = []
     for name, primary in primaries.items():
         replica = replicas[name]
-        dsn = primary.ensure_database("orders", "orders")
-        replica_dsn = replica.dsn("orders", "orders", primary.password("orders"))
+        dsn = primary.ensure_database(ORDERS_DATABASE, "orders")
+        replica_dsn = replica.dsn(ORDERS_DATABASE, "orders", primary.password("orders"))
         shards.append(Shard(name, dsn, primary.superuser_dsn(), replica.name, replica_dsn))
     secrets = runtime.root / "secrets" / "shop"
     make_credentials(secrets)
@@ -194,10 +202,18 @@ def description_path(root: Path) -> Path:
 
 
 def write_description(root: Path, addresses: Addresses) -> None:
-    """Write where the stores are, for `./lab verify` (mode 0600: it holds passwords)."""
+    """Write where the stores are, for `./lab verify` and for whoever moves slots.
+
+    Mode 0600: it holds passwords.
+    """
     path = description_path(root)
     document = {
         "shards": {shard.name: shard.primary_dsn for shard in addresses.shards},
+        "shard_owners": {
+            shard.name: make_conninfo(shard.admin_dsn, dbname=ORDERS_DATABASE)
+            for shard in addresses.shards
+        },
+        "map": addresses.dsns[MAP_DATABASE],
         "payments": addresses.dsns["payments"],
         "inventory": addresses.dsns["inventory"],
         "kafka_bootstrap": addresses.kafka_bootstrap,
@@ -205,3 +221,19 @@ def write_description(root: Path, addresses: Addresses) -> None:
     }
     path.touch(mode=0o600)
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def mover_settings(root: Path) -> MoverSettings:
+    """How slots of the shop described in `root` are moved. OSError or ValueError without one.
+
+    The log of a shard that sells is never short for long: other slots' orders, relays and sagas
+    write to it too. So the fence closes with some hundred transactions left to read.
+    """
+    told = json.loads(description_path(root).read_text(encoding="utf-8"))
+    return MoverSettings(
+        maps=told["map"],
+        shards=told["shard_owners"],
+        tables=",".join(f"{table}:{SLOT}" for table in MOVING_TABLES),
+        emptied=f"{STAYING_TABLE}:{UNSENT_WHILE_NULL}",
+        lag_transactions=500,
+    )

@@ -36,7 +36,7 @@ PORTS: Mapping[str, int] = {
 """The fixed default port of everything `lab up month6` starts; a taken one is replaced."""
 
 SHARD_NAMES = ("shard-0", "shard-1")
-"""The order shards; slots are split evenly between them, in this order."""
+"""The order shards; slots are split evenly between them, in this order, until some are moved."""
 
 DEMO_EMAIL = "demo@example.com"
 DEMO_PASSWORD = "demo-shop-2026"
@@ -58,7 +58,10 @@ CONSUMERS: Mapping[str, tuple[str, ...]] = {
 }
 """Consumer group → topics it reads."""
 
-DATABASES = ("identity", "catalog", "payments", "inventory")
+MAP_DATABASE = "shardmap"
+"""Where it is kept which shard has which slot of the orders, and who is on the way."""
+
+DATABASES = ("identity", "catalog", "payments", "inventory", MAP_DATABASE)
 """The databases of the services' own server, each with a role of the same name."""
 
 
@@ -184,6 +187,7 @@ def _payments(at: Addresses) -> dict[str, str]:
 def _orders(at: Addresses) -> dict[str, str]:
     return {
         "shards": shards_setting(at.shards),
+        "map_dsn": at.dsns[MAP_DATABASE],
         "consistency_secret_file": str(at.secrets / "consistency"),
         "catalog_url": at.url("catalog"),
         "inventory_url": at.url("inventory"),
@@ -193,6 +197,7 @@ def _orders(at: Addresses) -> dict[str, str]:
 def _orders_worker(at: Addresses) -> dict[str, str]:
     return {
         "shards": shards_setting(at.shards),
+        "map_dsn": at.dsns[MAP_DATABASE],
         "admin_dsns": json.dumps({shard.name: shard.admin_dsn for shard in at.shards}),
         "consistency_secret_file": str(at.secrets / "consistency"),
         "kafka_bootstrap": at.kafka_bootstrap,

@@ -16,20 +16,14 @@ if TYPE_CHECKING:
 
 def shards(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Show the shard map of the running stack, what the shards say themselves, and all moves."""
-    from month2_databases.resharding.command import status
+    from month2_databases.resharding import lines_of_shards, shards_and_moves
 
-    told = run(status(_mover(context)))
+    told = run(shards_and_moves(_mover(context)))
     if as_json:
         emit_json(told)
         return
-    say(f"shard map, version {told['version']}")
-    for name, slots in told["claimed"].items():
-        say(f"  {name}: {slots or 'no slots'}")
-    for slot, names in told["owned_twice"].items():
-        say(f"  slot {slot} is claimed by {', '.join(names)}: two owners, look at the moves")
-    for one in told["history"]:
-        why = f" ({one['reason']})" if one["reason"] else ""
-        say(f"{one['name']}: {one['slots']} {one['source']} → {one['target']}: {one['step']}{why}")
+    for line in lines_of_shards(told):
+        say(line)
 
 
 def move(
@@ -85,15 +79,13 @@ def orders(
 
 
 def _tell(told: dict[str, Any], *, as_json: bool) -> None:
+    from month2_databases.resharding import lines_of_move
+
     if as_json:
         emit_json(told)
         return
-    say(f"{told['name']}: slots {told['slots']}, {told['source']} → {told['target']}")
-    say(f"  {told['step']}{': ' + told['reason'] if told['reason'] else ''}")
-    if told.get("copied_rows") is not None:
-        say(f"  {told['copied_rows']} rows copied, {told['applied_changes']} changes followed")
-    if told.get("unwritable_s") is not None:
-        say(f"  the slots took no writes for {told['unwritable_s'] * 1000:.0f} ms")
+    for line in lines_of_move(told):
+        say(line)
 
 
 def _mover(context: typer.Context) -> MoverSettings:

@@ -13,6 +13,7 @@ from month2_databases.resharding.rows import delete_rows, layouts_of
 from month2_databases.resharding.servers import ShardServer
 from month2_databases.resharding.steps import Move, Step
 from month2_databases.resharding.tables import EmptiedTable, MovedTable
+from month2_databases.resharding.telling import lines_of_move, lines_of_shards
 from scalelab.clients.change_stream import SlotLost
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "abort_move",
     "delete_rows",
     "layouts_of",
+    "lines_of_move",
+    "lines_of_shards",
     "move_slots",
     "resume_move",
     "shards_and_moves",

@@ -38,7 +38,7 @@ class MoverSettings(BaseSettings):
     separated by commas; all of them if empty. tables: `name` or `name:column`, parents first,
     separated by commas. emptied: `name:done column`, tables that must be done with (see
     `EmptiedTable`), separated by commas. rows_per_s: the most to copy, 0 for no
-    limit. grace_s: see `MoveSettings`.
+    limit. lag_transactions, grace_s: see `MoveSettings`.
     """
 
     model_config = SettingsConfigDict(env_prefix="RESHARD_", frozen=True)
@@ -49,6 +49,7 @@ class MoverSettings(BaseSettings):
     tables: str = "orders"
     emptied: str = ""
     rows_per_s: Annotated[float, Field(ge=0)] = 0.0
+    lag_transactions: Annotated[int, Field(ge=1)] = 50
     grace_s: Annotated[float, Field(ge=0)] = 3.0
 
     @property
@@ -155,7 +156,11 @@ def _mover(settings: MoverSettings, store: MapStore) -> Mover:
         settings.moved_tables,
         clock=SystemClock(),
         emptied=settings.emptied_tables,
-        settings=MoveSettings(pace=Pace(settings.rows_per_s or None), grace_s=settings.grace_s),
+        settings=MoveSettings(
+            pace=Pace(settings.rows_per_s or None),
+            lag_transactions=settings.lag_transactions,
+            grace_s=settings.grace_s,
+        ),
     )
 
 

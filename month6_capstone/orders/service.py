@@ -1,7 +1,8 @@
 """The orders process: the API and the status stream, on sharded databases. Wiring only.
 
 Failure policies: a dead shard takes only its own users with it (503, Retry-After), so the process
-is ready while any shard answers. Catalog or inventory away: nothing is placed (503), all reads
+is ready while any shard answers. The map's server away: the last map serves on, and what moved
+meanwhile is put off (503). Catalog or inventory away: nothing is placed (503), all reads
 go on. Kafka away: nothing is noticed here.
 """
 
@@ -19,7 +20,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from month2_databases.sharding import PoolSizes, RouterMetrics, ShardRouter, parse_shards
 from month3_messaging.orders import (
-    MIGRATIONS,
     CatalogPrices,
     InventoryHolds,
     OrdersApi,
@@ -28,9 +28,8 @@ from month3_messaging.orders import (
     orders_router,
 )
 from month3_messaging.status import HubSettings, StatusApi, StatusHub, status_router
-from month6_capstone.orders.shards import read_token_keys, sessions_of
+from month6_capstone.orders.shards import map_watch, prepare, read_token_keys, sessions_of
 from scalelab.clients.http import HttpClient
-from scalelab.clients.migrations import upgrade
 from scalelab.clients.postgres import Database
 from scalelab.clock import SystemClock
 from scalelab.errors import ScalelabError, Unavailable
@@ -43,11 +42,12 @@ from scalelab.web import create_app
 class OrdersSettings(BaseSettings):
     """Environment of the orders process.
 
-    shards: JSON, see `parse_shards`. pool_max: connections per server. hold_ttl_s: how long stock
-    is held for an order that is not paid yet. payment_time_limit_s: after which a pending order is
-    cancelled; the worker must be told the same. peer_timeout_s: one attempt at catalog or
-    inventory, generous because a slow peer on a starved machine is not a dead one; peer_deadline_s:
-    all attempts together, within the 5 s that a client of the shop waits.
+    shards: JSON, see `parse_shards`. map_dsn: of the database that keeps the shard map. pool_max:
+    connections per server. hold_ttl_s: how long stock is held for an order that is not paid yet.
+    payment_time_limit_s: after which a pending order is cancelled; the worker must be told the
+    same. peer_timeout_s: one attempt at catalog or inventory, generous because a slow peer on a
+    starved machine is not a dead one; peer_deadline_s: all attempts together, within the 5 s that
+    a client of the shop waits.
     """
 
     model_config = SettingsConfigDict(env_prefix="ORDERS_", frozen=True)
@@ -55,6 +55,7 @@ class OrdersSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = 8083
     shards: str
+    map_dsn: str
     consistency_secret_file: Path
     catalog_url: str
     inventory_url: str
@@ -77,20 +78,22 @@ class OrdersSettings(BaseSettings):
 
 
 def migrate(settings: OrdersSettings) -> None:
-    """Bring every shard's primary up to date, one after the other. Blocking. Raises Unavailable."""
-    for shard in parse_shards(settings.shards):
-        upgrade(shard.primary, MIGRATIONS)
+    """Tables on every shard, and the map of their slots; repeatable. Blocking, starts a loop of its
+    own. Raises Unavailable."""
+    prepare(parse_shards(settings.shards), settings.map_dsn)
 
 
 def create(settings: OrdersSettings, telemetry: Telemetry) -> FastAPI:
     """The orders application. Reads its secrets now: OSError or CorruptData names the file."""
     clock = SystemClock()
+    keeper, maps = map_watch(settings.map_dsn, clock)
     router = ShardRouter(
         parse_shards(settings.shards),
         token_keys=read_token_keys(settings.consistency_secret_file),
         clock=clock,
         tracer=telemetry.tracer,
         pools=PoolSizes(primary_max=settings.pool_max, replica_max=settings.pool_max),
+        maps=maps,
         hooks=[RouterMetrics(telemetry.registry)],
     )
     tokens = ServiceTokens(
@@ -125,7 +128,7 @@ def create(settings: OrdersSettings, telemetry: Telemetry) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None, None]:
-        async with router, catalog, inventory, hub:
+        async with keeper, maps, router, catalog, inventory, hub:
             yield
 
     return create_app(

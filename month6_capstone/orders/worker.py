@@ -28,7 +28,6 @@ from month2_databases.sharding import (
 )
 from month3_messaging.orders import (
     FACTS,
-    MIGRATIONS,
     PAYMENTS_TOPIC,
     STOCK_TOPIC,
     SagaEffects,
@@ -39,8 +38,7 @@ from month3_messaging.orders import (
 )
 from month3_messaging.outbox import RelayMetrics, keep_relaying
 from month3_messaging.workers import EventConsumer
-from month6_capstone.orders.shards import read_token_keys, sessions_of
-from scalelab.clients.migrations import upgrade
+from month6_capstone.orders.shards import map_watch, read_token_keys, sessions_of
 from scalelab.clients.postgres import Database
 from scalelab.clock import Clock, SystemClock
 from scalelab.errors import Unavailable
@@ -51,10 +49,10 @@ from scalelab.web import create_app
 class OrdersWorkerSettings(BaseSettings):
     """Environment of the orders worker.
 
-    shards: JSON, see `parse_shards`. admin_dsns: by shard, a role that may change the primary's
-    synchronous_standby_names; a shard without one is not guarded. payment_time_limit_s: as in the
-    orders process. inbox_keep_s: longer than the topics keep events. keys_keep_s: how long an
-    idempotency key is remembered.
+    shards, map_dsn: as in the orders process. admin_dsns: by shard, a role that may change the
+    primary's synchronous_standby_names; a shard without one is not guarded. payment_time_limit_s:
+    as in the orders process. inbox_keep_s: longer than the topics keep events. keys_keep_s: how
+    long an idempotency key is remembered.
     """
 
     model_config = SettingsConfigDict(env_prefix="ORDERS_WORKER_", frozen=True)
@@ -62,6 +60,7 @@ class OrdersWorkerSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = 8084
     shards: str
+    map_dsn: str
     consistency_secret_file: Path
     kafka_bootstrap: str
     admin_dsns: dict[str, str] = {}
@@ -78,22 +77,18 @@ class OrdersWorkerSettings(BaseSettings):
     log_level: str = "info"
 
 
-def migrate(settings: OrdersWorkerSettings) -> None:
-    """Bring every shard's primary up to date, one after the other. Blocking. Raises Unavailable."""
-    for shard in parse_shards(settings.shards):
-        upgrade(shard.primary, MIGRATIONS)
-
-
 def create(settings: OrdersWorkerSettings, telemetry: Telemetry) -> FastAPI:
     """The worker's application: probes and metrics; the work runs in its lifespan."""
     clock = SystemClock()
     shards = parse_shards(settings.shards)
+    keeper, maps = map_watch(settings.map_dsn, clock)
     router = ShardRouter(
         shards,
         token_keys=read_token_keys(settings.consistency_secret_file),
         clock=clock,
         tracer=telemetry.tracer,
         pools=PoolSizes(primary_max=settings.pool_max, replica_max=1),
+        maps=maps,
         hooks=[RouterMetrics(telemetry.registry)],
     )
     effects = _effects(router, clock, settings, telemetry)
@@ -110,7 +105,8 @@ def create(settings: OrdersWorkerSettings, telemetry: Telemetry) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None, None]:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(router)
+            for followed in (keeper, maps, router):
+                await stack.enter_async_context(followed)
             for guard in guards:
                 await stack.enter_async_context(guard)
             await stack.enter_async_context(chores.running())

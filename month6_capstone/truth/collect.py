@@ -27,6 +27,7 @@ from month6_capstone.truth.records import (
     PaymentRow,
     PostingRow,
     SagaRow,
+    SlotRow,
     StockRow,
     World,
 )
@@ -38,12 +39,13 @@ Connection = AsyncConnection[DictRow]
 
 _ORDERS = (
     "SELECT order_id::text, user_id, status, version, lines, total_minor, currency,"
-    " hold_id::text, placed_at FROM orders"
+    " hold_id::text, placed_at, slot FROM orders"
 )
+_SLOTS = "SELECT slot, state FROM shard_slot"
 _HISTORY = "SELECT order_id::text, version, status FROM order_history"
 _SAGAS = "SELECT order_id::text, ended_at FROM saga"
 _ANSWERS = "SELECT user_id, key, status, convert_from(body, 'UTF8') AS body FROM idempotency_key"
-_OUTBOX = "SELECT id, event_id::text, topic, key, type FROM outbox"
+_OUTBOX = "SELECT id, event_id::text, topic, key, type, created_at AS at FROM outbox"
 _INBOX = "SELECT consumer, event_id::text FROM inbox"
 _PAYMENTS = "SELECT order_id::text, status, amount_minor, currency, charge_id FROM payment"
 _POSTINGS = (
@@ -106,6 +108,7 @@ async def _read_shard(name: str, dsn: str, timeout_s: float) -> dict[str, list[A
     async with _snapshot(name, dsn, timeout_s) as conn:
         orders = await _rows(conn, _ORDERS)
         return {
+            "slots": [SlotRow(store=name, **row) for row in await _rows(conn, _SLOTS)],
             "orders": [
                 OrderRow(store=name, lines=_order_lines(row.pop("lines")), **row) for row in orders
             ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Set
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from month6_capstone.truth.records import OutboxRow, TopicRecord, World
 from scalelab.lab.verify import Check, at_most_once, each, first_seen_in_order, subset
@@ -90,9 +90,19 @@ def _differs(record: TopicRecord, row: OutboxRow) -> str | None:
 def _written_and_seen(
     world: World,
 ) -> tuple[dict[tuple[str, str], list[Hashable]], dict[tuple[str, str], list[Hashable]]]:
-    """Event ids per (topic, key): in outbox order, and as they stand in the partition."""
+    """Event ids per (topic, key): as they were committed, and as they stand in the partition.
+
+    A key's rows in one store follow each other by id. Where it has changed its store, what was
+    written there was begun after everything that was written before.
+    """
     written: defaultdict[tuple[str, str], list[Hashable]] = defaultdict(list)
+    latest: dict[tuple[str, str, str], datetime] = {}
+    begun: list[tuple[datetime, OutboxRow]] = []
     for row in sorted(world.outbox, key=lambda row: (row.store, row.id)):
+        lane = (row.store, row.topic, row.key)
+        latest[lane] = max(row.at, latest.get(lane, row.at))
+        begun.append((latest[lane], row))
+    for _, row in sorted(begun, key=lambda one: one[0]):  # stable: by id within a store
         written[row.topic, row.key].append(row.event_id)
     seen: defaultdict[tuple[str, str], list[Hashable]] = defaultdict(list)
     for record in sorted(world.topic, key=lambda one: (one.topic, one.partition, one.offset)):

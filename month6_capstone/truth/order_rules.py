@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Set
 
-from month6_capstone.truth.records import HistoryRow, World, unfinished
+from month6_capstone.truth.records import HistoryRow, OrderRow, World, unfinished
+from scalelab.ids import SLOT_COUNT
 from scalelab.lab.verify import Check, at_most_once, contiguous, each, legal_paths, same_items
 
 FIRST = "pending"
@@ -22,6 +23,39 @@ ENDS = frozenset({"confirmed", "payment_failed", "cancelled", "refunded"})
 """Statuses in which an order may rest."""
 
 
+def _check_slots(world: World) -> list[Check]:
+    """Every slot is open on one shard, and every order is on its slot's."""
+    owner = {row.slot: row.store for row in world.slots}
+    return [
+        same_items(
+            "slot_has_one_owner",
+            range(SLOT_COUNT),
+            [row.slot for row in world.slots],
+            only_left="no shard has the slot",
+            only_right="more than one shard has the slot",
+        ),
+        each(
+            "slot_takes_writes",
+            world.slots,
+            lambda row: None if row.state == "owned" else f"{row.state}: a move stands still",
+            lambda row: (row.store, str(row.slot)),
+        ),
+        each(
+            "order_is_where_its_slot_is",
+            world.orders,
+            lambda order: _misplaced(order, owner),
+            lambda order: (order.order_id,),
+        ),
+    ]
+
+
+def _misplaced(order: OrderRow, owner: Mapping[int, str]) -> str | None:
+    if order.slot is None:
+        return "it says no slot"
+    home = owner.get(order.slot)
+    return None if home == order.store else f"on {order.store}, and slot {order.slot} on {home}"
+
+
 def check_orders(world: World) -> list[Check]:
     """All rules over orders, their history and their sagas."""
     rows: defaultdict[str, list[HistoryRow]] = defaultdict(list)
@@ -31,6 +65,7 @@ def check_orders(world: World) -> list[Check]:
         path.sort(key=lambda row: row.version)
     still_open = unfinished(world)
     return [
+        *_check_slots(world),
         at_most_once(
             "order_on_one_shard", [order.order_id for order in world.orders], what="copies"
         ),

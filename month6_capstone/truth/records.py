@@ -51,6 +51,16 @@ class OrderRow:
     currency: str
     hold_id: str
     placed_at: datetime
+    slot: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRow:
+    """What a shard says of one slot that it has. state: owned|fenced."""
+
+    store: str
+    slot: int
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +140,8 @@ class HoldRow:
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """One event that a store committed. id ascends in commit order within a key."""
+    """One event that a store committed. id ascends in commit order within a key of one store.
+    at: when its transaction began."""
 
     store: str
     id: int
@@ -138,6 +149,7 @@ class OutboxRow:
     topic: str
     key: str
     type: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +186,7 @@ class World:
     taken_at: datetime
     attempts: tuple[Attempt, ...] | None = None
     answers: tuple[AnswerRow, ...] = ()
+    slots: tuple[SlotRow, ...] = ()
     orders: tuple[OrderRow, ...] = ()
     history: tuple[HistoryRow, ...] = ()
     sagas: tuple[SagaRow, ...] = ()

@@ -17,7 +17,8 @@ import psycopg
 import pytest
 from fastapi import APIRouter, FastAPI, Request
 
-from month6_capstone.orders import service, worker
+from month2_databases.sharding import ShardSettings
+from month6_capstone.orders import service, shards, worker
 from month6_capstone.orders.service import OrdersSettings
 from month6_capstone.orders.worker import OrdersWorkerSettings
 from scalelab.clock import SystemClock
@@ -143,7 +144,13 @@ def shard_dsns(postgres_server: Postgres) -> Iterator[dict[str, str]]:
 
 @asynccontextmanager
 async def open_shop(
-    dsns: dict[str, str], bootstrap: str, prefix: str, folder: Path, *, dead: str | None = None
+    dsns: dict[str, str],
+    map_dsn: str,
+    bootstrap: str,
+    prefix: str,
+    folder: Path,
+    *,
+    dead: str | None = None,
 ) -> AsyncIterator[Shop]:
     """Both processes over both shards. dead: a shard that the processes cannot reach."""
     secret = folder / "consistency"
@@ -154,13 +161,14 @@ async def open_shop(
         name: "postgresql://nobody@127.0.0.1:1/none" if name == dead else dsn
         for name, dsn in dsns.items()
     }
-    shards = json.dumps([{"name": name, "primary": dsn} for name, dsn in reached.items()])
+    shards_told = json.dumps([{"name": name, "primary": dsn} for name, dsn in reached.items()])
     topics = {"payments": f"{prefix}payments", "stock": f"{prefix}stock"}
     peers = Peers()
     async with AsyncExitStack() as stack:
         peers_url = await stack.enter_async_context(served(peers.app()))
         settings = OrdersSettings(
-            shards=shards,
+            shards=shards_told,
+            map_dsn=map_dsn,
             consistency_secret_file=secret,
             catalog_url=peers_url,
             inventory_url=peers_url,
@@ -172,7 +180,8 @@ async def open_shop(
             client_secret_file=client,
         )
         worker_settings = OrdersWorkerSettings(
-            shards=shards,
+            shards=shards_told,
+            map_dsn=map_dsn,
             consistency_secret_file=secret,
             kafka_bootstrap=bootstrap,
             consumer_group=f"{prefix}orders",
@@ -191,20 +200,21 @@ async def open_shop(
 
 
 @pytest.fixture
-async def migrated(shard_dsns: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """Both shards, migrated twice: the second time finds nothing to do."""
-    shards = json.dumps([{"name": name, "primary": dsn} for name, dsn in shard_dsns.items()])
-    settings = OrdersWorkerSettings(
-        shards=shards, consistency_secret_file=tmp_path / "none", kafka_bootstrap=""
-    )
+async def migrated(shard_dsns: dict[str, str], database_dsn: str) -> dict[str, str]:
+    """Both shards and the map, prepared twice: the second time finds nothing to do."""
+    both = [ShardSettings(name, dsn) for name, dsn in shard_dsns.items()]
     for _ in range(2):
-        await asyncio.to_thread(worker.migrate, settings)
+        await asyncio.to_thread(shards.prepare, both, database_dsn)
     return shard_dsns
 
 
 @pytest.fixture
 async def shop(
-    migrated: dict[str, str], kafka_bootstrap: str, topic_prefix: str, tmp_path: Path
+    migrated: dict[str, str],
+    database_dsn: str,
+    kafka_bootstrap: str,
+    topic_prefix: str,
+    tmp_path: Path,
 ) -> AsyncIterator[Shop]:
-    async with open_shop(migrated, kafka_bootstrap, topic_prefix, tmp_path) as opened:
+    async with open_shop(migrated, database_dsn, kafka_bootstrap, topic_prefix, tmp_path) as opened:
         yield opened

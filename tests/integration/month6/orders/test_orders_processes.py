@@ -70,10 +70,19 @@ async def test_orders_live_on_their_users_shard_and_are_read_there(shop: Shop) -
 
 
 async def answer_orders(
-    shop: Shop, bootstrap: str, orders: Mapping[str, str], until: asyncio.Event
+    shop: Shop,
+    bootstrap: str,
+    is_ours: Callable[[Event], bool],
+    until: asyncio.Event,
+    *,
+    seen: Mapping[str, list[str]] | None = None,
 ) -> None:
-    """Payments and inventory as far as the orders see them: every charge and hold succeeds."""
-    seen: set[UUID] = set()
+    """Payments and inventory as far as the orders see them: every charge and hold succeeds.
+
+    is_ours: whether the event is about an order of this test. seen: by order, the types of the
+    events in the order in which the first copy of each came; to be filled here.
+    """
+    known: set[UUID] = set()
     async with (
         open_producer(bootstrap, "peers") as producer,
         open_consumer(bootstrap, f"peers-{uuid4()}", ["orders.order"]) as consumer,
@@ -81,9 +90,11 @@ async def answer_orders(
         while not until.is_set():
             for record in await consumer.getmany(timeout_ms=100):
                 event = from_wire(record.headers, record.value)
-                if event.subject not in orders.values() or event.id in seen:
+                if not is_ours(event) or event.id in known:
                     continue
-                seen.add(event.id)
+                known.add(event.id)
+                if seen is not None:
+                    seen[event.subject].append(event.type)
                 about = {"order_id": event.subject}
                 if event.type == "orders.order.placed.v1":
                     topic, kind = shop.topics["payments"], "payments.payment.captured.v1"
@@ -111,7 +122,10 @@ async def test_orders_reach_their_end_through_kafka(shop: Shop, kafka_bootstrap:
     await ensure_topics(kafka_bootstrap, {"orders.order": 6})
     orders = await place_all(shop)
     done = asyncio.Event()
-    peers = asyncio.create_task(answer_orders(shop, kafka_bootstrap, orders, done))
+    ours = set(orders.values())
+    peers = asyncio.create_task(
+        answer_orders(shop, kafka_bootstrap, lambda event: event.subject in ours, done)
+    )
     try:
 
         def all_confirmed() -> bool:
@@ -153,11 +167,17 @@ async def test_orders_reach_their_end_through_kafka(shop: Shop, kafka_bootstrap:
 
 
 async def test_a_dead_shard_takes_only_its_own_users_with_it(
-    migrated: dict[str, str], kafka_bootstrap: str, topic_prefix: str, tmp_path: Path
+    migrated: dict[str, str],
+    database_dsn: str,
+    kafka_bootstrap: str,
+    topic_prefix: str,
+    tmp_path: Path,
 ) -> None:
     """503 with Retry-After for the users of shard-1, all others are served; the process stays
     ready, because it still has work it can do."""
-    async with open_shop(migrated, kafka_bootstrap, topic_prefix, tmp_path, dead="shard-1") as shop:
+    async with open_shop(
+        migrated, database_dsn, kafka_bootstrap, topic_prefix, tmp_path, dead="shard-1"
+    ) as shop:
         for user in USERS:
             answer = await shop.place(user, "key-1")
             if shard_of(user) == "shard-0":

@@ -20,10 +20,13 @@ from psycopg.conninfo import conninfo_to_dict
 
 import month6_capstone.inventory
 import month6_capstone.payments
+from month2_databases.sharding import StoredMap, admit, even, set_up_shard
 from month3_messaging.broker import Event, from_wire
 from month3_messaging.orders import (
     FACTS,
     MIGRATIONS,
+    MOVING_TABLES,
+    SLOT,
     CatalogPrices,
     InventoryHolds,
     Placement,
@@ -126,6 +129,7 @@ class SmallShop:
         async def on(slot: int) -> AsyncGenerator[WriteSession]:
             name = "shard-0" if slot < 128 else "shard-1"
             async with self.databases[name].transaction() as conn:
+                await admit(conn, slot, map_version=1)
                 yield WriteSession(conn, name)
 
         @asynccontextmanager
@@ -199,6 +203,10 @@ async def build(dsns: dict[str, str], folder: Path) -> Snapshot:
     }
     for name, dsn in dsns.items():
         upgrade(dsn, scripts.get(name, MIGRATIONS))
+    stored = StoredMap(even(["shard-0", "shard-1"]))
+    for name in stored.shard_map.shards:
+        async with await psycopg.AsyncConnection.connect(dsns[name]) as conn:
+            await set_up_shard(conn, name, dict.fromkeys(MOVING_TABLES, SLOT), stored)
     clock = ManualClock(start=SystemClock().now())
     async with AsyncExitStack() as stack:
         databases = {

@@ -22,7 +22,7 @@ def addresses(secrets: Path) -> Addresses:
     return Addresses(
         ports=PORTS,
         hosts={},
-        dsns={},
+        dsns={"shardmap": "postgresql:///map"},
         shards=shards,
         redis_url="redis://127.0.0.1",
         kafka_bootstrap="127.0.0.1:9092",
@@ -43,6 +43,7 @@ def test_the_topology_says_all_that_the_processes_must_know(
     assert service.port == PORTS["orders"]
     assert [shard.name for shard in parse_shards(service.shards)] == ["shard-0", "shard-1"]
     assert worker.shards == service.shards
+    assert worker.map_dsn == service.map_dsn == "postgresql:///map"
     assert worker.admin_dsns == {"shard-0": "postgresql:///a0", "shard-1": "postgresql:///a1"}
     assert worker.payment_time_limit_s == service.payment_time_limit_s
 

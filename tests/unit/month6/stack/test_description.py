@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
-from month6_capstone.stack import description_path, write_description
+from month3_messaging.orders import MOVING_TABLES
+from month6_capstone.stack import description_path, mover_settings, write_description
 from month6_capstone.topology import PORTS, Addresses, Shard
 from month6_capstone.truth import read_description
 from scalelab.errors import InvalidInput
@@ -16,7 +18,11 @@ from scalelab.errors import InvalidInput
 AT = Addresses(
     ports=PORTS,
     hosts={},
-    dsns={"payments": "postgresql://pay", "inventory": "postgresql://stock"},
+    dsns={
+        "payments": "postgresql://pay",
+        "inventory": "postgresql://stock",
+        "shardmap": "postgresql://map",
+    },
     shards=(
         Shard("shard-0", "postgresql://0", "postgresql://admin", "r0", "postgresql://r0"),
         Shard("shard-1", "postgresql://1", "postgresql://admin", "r1", "postgresql://r1"),
@@ -38,6 +44,19 @@ def test_verify_finds_the_stores_that_the_shop_named(tmp_path: Path) -> None:
     assert settings.kafka_bootstrap == "127.0.0.1:2"
     assert settings.book_path == Path("/provider/book.jsonl")
     assert settings.client_log == tmp_path / "client.jsonl"
+
+
+def test_whoever_moves_slots_finds_the_map_and_the_owners(tmp_path: Path) -> None:
+    """An order's rows in every table that belongs to it, and the outbox that has to be empty."""
+    write_description(tmp_path, AT)
+    settings = mover_settings(tmp_path)
+    assert settings.maps == "postgresql://map"
+    owners = {name: conninfo_to_dict(dsn) for name, dsn in settings.shards.items()}
+    assert {name: one["dbname"] for name, one in owners.items()} == dict.fromkeys(
+        ("shard-0", "shard-1"), "orders"
+    )
+    assert [table.name for table in settings.moved_tables] == list(MOVING_TABLES)
+    assert [table.name for table in settings.emptied_tables] == ["outbox"]
 
 
 def test_only_the_owner_reads_the_description(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from month6_capstone.gateway.service import GatewayProcessSettings
 from month6_capstone.processes import PROCESSES
 from month6_capstone.topology import (
     CONSUMERS,
+    DATABASES,
     PORTS,
     SERVICES,
     TOPICS,
@@ -24,7 +25,7 @@ from month6_capstone.topology import (
 AT = Addresses(
     ports=PORTS,
     hosts={},
-    dsns=dict.fromkeys(("identity", "catalog", "payments", "inventory"), "postgresql://x"),
+    dsns=dict.fromkeys(DATABASES, "postgresql://x"),
     shards=(Shard("shard-0", "postgresql://p", "postgresql://a", "r", "postgresql://r"),),
     redis_url="redis://127.0.0.1:1/0",
     kafka_bootstrap="127.0.0.1:2",

@@ -17,6 +17,7 @@ from month6_capstone.truth.records import (
     HoldRow,
     InboxRow,
     OutboxRow,
+    SlotRow,
     TopicRecord,
 )
 from tests.unit.month6.truth.worlds import LINES, NOW, clean_world, entry, line
@@ -316,6 +317,31 @@ PLANTS: dict[str, tuple[set[str], set[str], Plant]] = {
         {"nowhere"},
         lambda w: replace(w, inbox=(*w.inbox, InboxRow("payments", "payments", "nowhere"))),
     ),
+    "slot that no shard has": (
+        {"slot_has_one_owner", "order_is_where_its_slot_is"},
+        {"sold", "0"},
+        lambda w: replace(w, slots=without(w.slots, slot=0)),
+    ),
+    "slot on two shards": (
+        {"slot_has_one_owner"},
+        {"9"},
+        lambda w: replace(w, slots=(*w.slots, SlotRow("shard-1", 9, "owned"))),
+    ),
+    "slot left fenced": (
+        {"slot_takes_writes"},
+        {"shard-0", "9"},
+        lambda w: replace(w, slots=changed(w.slots, {"slot": 9}, state="fenced")),
+    ),
+    "order left behind by its slot": (
+        {"order_is_where_its_slot_is"},
+        {"sold"},
+        lambda w: replace(w, slots=changed(w.slots, {"slot": 0}, store="shard-1")),
+    ),
+    "order that says no slot": (
+        {"order_is_where_its_slot_is"},
+        {"sold"},
+        lambda w: replace(w, orders=changed(w.orders, {"order_id": "sold"}, slot=None)),
+    ),
     "event committed twice": (
         {"event_committed_once"},
         {"sold-paid"},
@@ -324,7 +350,7 @@ PLANTS: dict[str, tuple[set[str], set[str], Plant]] = {
             outbox=(
                 *w.outbox,
                 OutboxRow(
-                    "shard-1", 1, "sold-paid", "orders.order", "sold", "orders.order.paid.v1"
+                    "shard-1", 1, "sold-paid", "orders.order", "sold", "orders.order.paid.v1", NOW
                 ),
             ),
         ),
@@ -386,6 +412,20 @@ def test_the_log_speaks_for_its_own_users_only() -> None:
     world = clean_world()
     attempts = without(world.attempts or (), order_id="declined")
     assert judge(replace(world, attempts=attempts)).balanced
+
+
+def test_a_key_that_changed_its_shard_is_judged_by_when_it_wrote() -> None:
+    """Its later events have smaller numbers there, which mean nothing across shards."""
+    world = clean_world()
+    moved = replace(
+        world,
+        outbox=changed(
+            world.outbox, {"event_id": "sold-confirmed"}, store="shard-1", id=-1, at=NOW
+        ),
+    )
+    assert judge(moved).balanced
+    too_early = replace(moved, topic=swapped(moved.topic, "sold-paid", "sold-confirmed"))
+    assert {one.rule for one in judge(too_early).violations} == {"order_per_key"}
 
 
 def test_events_older_than_the_outbox_are_not_orphans() -> None:

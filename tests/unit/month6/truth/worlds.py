@@ -16,6 +16,7 @@ from month6_capstone.truth.records import (
     PaymentRow,
     PostingRow,
     SagaRow,
+    SlotRow,
     StockRow,
     TopicRecord,
     World,
@@ -23,6 +24,7 @@ from month6_capstone.truth.records import (
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LINES = (("p-1", 2), ("p-2", 1))
+COMMITTED = NOW - timedelta(minutes=4)
 PATHS = {
     "sold": ("pending", "paid", "stock_reserved", "confirmed"),
     "sold2": ("pending", "paid", "stock_reserved", "confirmed"),
@@ -83,6 +85,7 @@ def clean_world() -> World:
         answers=tuple(
             AnswerRow("shard-0", f"user-{order}", f"key-{order}", 202, order) for order in PATHS
         ),
+        slots=tuple(SlotRow("shard-0", slot, "owned") for slot in range(256)),
         orders=tuple(
             OrderRow(
                 "shard-0",
@@ -95,8 +98,9 @@ def clean_world() -> World:
                 "EUR",
                 f"hold-{order}",
                 NOW - timedelta(minutes=5),
+                slot,
             )
-            for order, path in PATHS.items()
+            for slot, (order, path) in enumerate(PATHS.items())
         ),
         history=tuple(
             HistoryRow(order, version, status)
@@ -165,16 +169,17 @@ def _outbox() -> list[OutboxRow]:
             topic = TYPES[kind]
             event_type = f"{topic}.{kind}.v1"
             event_id = f"{order}-{kind}"
-            rows.append(OutboxRow(STORES[topic], len(rows), event_id, topic, order, event_type))
+            rows.append(
+                OutboxRow(STORES[topic], len(rows), event_id, topic, order, event_type, COMMITTED)
+            )
     return rows
 
 
 def _published(outbox: tuple[OutboxRow, ...]) -> list[TopicRecord]:
     """Every event once, and the first one a second time: duplicates are allowed."""
     rows = [*outbox, outbox[0]]
-    at = NOW - timedelta(minutes=4)
     return [
-        TopicRecord(row.topic, 0, offset, row.key, row.event_id, row.type, at)
+        TopicRecord(row.topic, 0, offset, row.key, row.event_id, row.type, COMMITTED)
         for offset, row in enumerate(rows)
     ]
 

@@ -1,4 +1,4 @@
-"""The shop's commands: `./lab demo` and `./lab verify`."""
+"""`./lab demo` and `./lab verify`."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def verify(
     from month6_capstone.stack import description_path
     from month6_capstone.truth import read_description, reconcile
 
-    folder = run or _open_shop(root_of(context))
+    folder = run or open_shop(root_of(context))
     description = description_path(folder)
     if not description.is_file():
         raise CommandFailed(_why_not(folder), Exit.USAGE)
@@ -196,8 +196,8 @@ def _tidy_if_interrupted(folder: Path) -> Generator[None]:
         raise
 
 
-def _open_shop(root: Path) -> Path:
-    """The folder of the shop that runs: the stack's, or the open demo's; else the stack's."""
+def open_shop(root: Path) -> Path:
+    """The folder of the shop that runs: the stack's, or the open demo's. CommandFailed if none."""
     from scalelab.lab.supervisor.control import is_running
     from scalelab.lab.supervisor.state import StackPaths
 
