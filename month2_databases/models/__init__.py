@@ -1,4 +1,4 @@
-"""The order model in other stores: on a Cassandra ring, a table for each question."""
+"""The order model: in normal forms, as a diagram, as documents, and on a Cassandra ring."""
 
 from month2_databases.models.cassandra import (
     TABLES,
@@ -8,5 +8,36 @@ from month2_databases.models.cassandra import (
     RingOrder,
     whole_milliseconds,
 )
+from month2_databases.models.documents import DOCUMENTS
+from month2_databases.models.er_diagram import er_diagram
+from month2_databases.models.functional_dependencies import (
+    Dependency,
+    Form,
+    Relation,
+    closure,
+    depends,
+    is_lossless,
+    keys,
+    normal_form,
+)
+from month2_databases.models.schema import METADATA
 
-__all__ = ["TABLES", "Line", "OrderHead", "OrderTables", "RingOrder", "whole_milliseconds"]
+__all__ = [
+    "DOCUMENTS",
+    "METADATA",
+    "TABLES",
+    "Dependency",
+    "Form",
+    "Line",
+    "OrderHead",
+    "OrderTables",
+    "Relation",
+    "RingOrder",
+    "closure",
+    "depends",
+    "er_diagram",
+    "is_lossless",
+    "keys",
+    "normal_form",
+    "whole_milliseconds",
+]
