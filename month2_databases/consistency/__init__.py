@@ -1,6 +1,13 @@
 """What a store promises, and what it costs: one feature on PostgreSQL and on a Cassandra ring."""
 
-from month2_databases.consistency.cart import CartClosed, CartEmpty, CartFull, CartStore
+from month2_databases.consistency.cart import (
+    LARGEST,
+    CartClosed,
+    CartEmpty,
+    CartFull,
+    CartStore,
+    check_quantity,
+)
 from month2_databases.consistency.cassandra_cart import AgreedCart, PlainCart
 from month2_databases.consistency.cassandra_client import Ring, RingSettings, Row, Swap, open_ring
 from month2_databases.consistency.cassandra_sessions import RingSession, Seen
@@ -28,6 +35,7 @@ from month2_databases.consistency.read_after_write import Found, NotYetVisible, 
 from month2_databases.consistency.sessions import Guarantee, Token
 
 __all__ = [
+    "LARGEST",
     "AgreedCart",
     "Broken",
     "CartClosed",
@@ -54,6 +62,7 @@ __all__ = [
     "Token",
     "Write",
     "broken_promises",
+    "check_quantity",
     "count_by_promise",
     "is_served",
     "merge",

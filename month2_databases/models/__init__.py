@@ -20,14 +20,17 @@ from month2_databases.models.functional_dependencies import (
     keys,
     normal_form,
 )
+from month2_databases.models.jsonb_cart import HOLDING, JsonbCart
 from month2_databases.models.schema import METADATA
 
 __all__ = [
     "DOCUMENTS",
+    "HOLDING",
     "METADATA",
     "TABLES",
     "Dependency",
     "Form",
+    "JsonbCart",
     "Line",
     "OrderHead",
     "OrderTables",

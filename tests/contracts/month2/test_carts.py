@@ -1,4 +1,4 @@
-"""One cart, two stores: PostgreSQL by a row lock, the ring by compare-and-set."""
+"""One cart, three ways: two tables and a row lock, one document, the ring by compare-and-set."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from month2_databases.consistency import (
     open_ring,
 )
 from month2_databases.experiments.ring_bed import RingBed
+from month2_databases.models import JsonbCart
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.errors import InvalidInput
 
 pytestmark = pytest.mark.timeout(300)  # whoever comes first starts the ring
 
 
-@pytest.fixture(params=["postgres", "ring"])
+@pytest.fixture(params=["postgres", "jsonb", "ring"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[CartStore]:
-    """Either store, its tables made."""
+    """Each store, its tables made."""
     if request.param == "ring":
         bed: RingBed = request.getfixturevalue("ring_bed")
         async with open_ring(bed.settings("tests")) as client:
@@ -36,7 +37,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[CartStore]:
         request.getfixturevalue("database_dsn"), acquire_timeout_s=30.0, connect_timeout_s=30.0
     )
     async with Database(settings, name="carts") as database:
-        cart = PostgresCart(database)
+        cart = PostgresCart(database) if request.param == "postgres" else JsonbCart(database)
         await cart.define()
         yield cart
 

@@ -95,6 +95,26 @@ async def test_readers_go_on_while_it_is_refreshed_and_see_one_state(
     assert after.as_of > before.as_of
 
 
+async def test_a_refresh_between_stamp_and_rows_shows_neither(
+    database: Database, view: MaterializedView, database_dsn: str
+) -> None:
+    """V1: the reader has the stamp, and waits for the view until the refresh has committed."""
+    before = await view.read(ALL, most_stale_s=ANY_AGE_S)
+    await _run(database, "INSERT INTO line VALUES ('pot', 5)")
+    async with await psycopg.AsyncConnection.connect(database_dsn) as refreshing:
+        await refreshing.execute("ALTER MATERIALIZED VIEW best OWNER TO CURRENT_USER")
+        reading = asyncio.create_task(view.read(ALL, most_stale_s=ANY_AGE_S))
+        waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'best'::regclass AND NOT granted"
+        async with asyncio.timeout(60):
+            while await (await refreshing.execute(waiting)).fetchone() != (1,):
+                pass
+        await refreshing.execute("UPDATE view_freshness SET as_of = clock_timestamp()")
+        await refreshing.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY best")
+        await refreshing.commit()
+        during = await reading
+    assert (during.rows, during.as_of) == (before.rows, before.as_of)
+
+
 async def test_of_two_refreshes_at_once_one_works(
     database: Database, view: MaterializedView, database_dsn: str
 ) -> None:
