@@ -229,11 +229,25 @@ def judge(seen: dict[str, Seen], carts: int) -> Result:
             f"{agreed.ms / plain.ms:.1f} times as long",
         ),
     )
-    roles = {"postgres": "control"}
-    arms = tuple(
+    return Result(
+        arms=_arms(seen),
+        shape=shape,
+        plot=Plot(Axis(""), Axis("broken promises of the cart"), "bars"),
+        notes=(
+            f"{CALLERS} callers at once for a cart; {carts} carts for each race.",
+            "PostgreSQL stands alone here. With replicas and a failover it goes on, after a pause:"
+            " see database-failover.",
+            "Both sync to disk before they answer. A change at PostgreSQL is five statements long,"
+            " of a document one.",
+        ),
+    )
+
+
+def _arms(seen: dict[str, Seen]) -> tuple[Arm, ...]:
+    return tuple(
         Arm(
             name,
-            "control" if name in roles else "treatment",
+            "control" if name == "postgres" else "treatment",
             {
                 "carts_ordered_twice": one.twice,
                 "adds_lost": one.lost,
@@ -244,18 +258,6 @@ def judge(seen: dict[str, Seen], carts: int) -> Result:
             ((0.0, float(one.broken)),),
         )
         for name, one in seen.items()
-    )
-    return Result(
-        arms=arms,
-        shape=shape,
-        plot=Plot(Axis(""), Axis("broken promises of the cart"), "bars"),
-        notes=(
-            f"{CALLERS} callers at once for a cart; {carts} carts for each race.",
-            "PostgreSQL stands alone here. With replicas and a failover it goes on, after a pause:"
-            " see database-failover.",
-            "Both sync to disk before they answer. A change at PostgreSQL is five statements long,"
-            " of a document one.",
-        ),
     )
 
 
