@@ -22,7 +22,7 @@ def run_with(root: Path, tmp_path: Path, lab: str) -> subprocess.CompletedProces
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=280,
     )
 
 

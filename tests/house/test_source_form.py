@@ -105,7 +105,7 @@ def import_all(root: Path, names: list[str]) -> subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=280,
     )
 
 
