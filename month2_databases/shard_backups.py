@@ -31,6 +31,9 @@ from month2_databases.backup import (
 from scalelab.errors import InvalidInput
 
 _COUNT_SQL: LiteralString = "SELECT count(*) FROM orders"
+KEEP_BACKUPS = 3
+"""Backups of a shard that stay when a new one was taken, unless somebody says otherwise."""
+
 _DRILL_ROWS, _DRILL_WRITTEN = 1000, 200
 
 
@@ -53,12 +56,18 @@ class ShardBackups:
                 raise InvalidInput(f"{name} is no shard; there is: {known}", field="shard")
         return names or list(self.tools)
 
-    def backup(self, names: list[str] | None = None) -> dict[str, Any]:
+    def backup(self, names: list[str] | None = None, *, keep: int = KEEP_BACKUPS) -> dict[str, Any]:
         """A full backup of each; of all shards together one point more, which can be restored to.
 
-        Raises Unavailable: `wal_archive_failing`, `backup_disk_full`, `backup_failed`; Overloaded
-        `barrier_busy`. Backups that were taken before stay.
+        Once all of that is in the repositories, all but the `keep` newest backups of each shard
+        go, and the log that served them alone.
+
+        Raises InvalidInput for a `keep` below 1; Unavailable: `wal_archive_failing`,
+        `backup_disk_full`, `backup_failed`; Overloaded `barrier_busy`. Then backups that were
+        taken before stay.
         """
+        if keep < 1:
+            raise InvalidInput("at least one backup is kept", field="keep")
         taken = {name: self.tools[name].backup() for name in self.chosen(names)}
         point = None
         if taken.keys() == self.tools.keys():
@@ -66,8 +75,15 @@ class ShardBackups:
             restore_point(self.dsns, point)
         for name in taken:
             self.ship(name)
+        pruned = {name: self.tools[name].prune(keep) for name in taken}
         shown = {
-            name: {"id": record.id, "bytes": record.bytes, "ended_at": record.stopped_at}
+            name: {
+                "id": record.id,
+                "bytes": record.bytes,
+                "ended_at": record.stopped_at,
+                "removed": list(pruned[name].backups),
+                "freed_bytes": pruned[name].bytes,
+            }
             for name, record in taken.items()
         }
         return {"shards": shown, "point": point}

@@ -15,6 +15,7 @@ from month2_databases.backup.recovery_target import (
     parse_time,
 )
 from month2_databases.backup.restored_server import confirm
+from month2_databases.backup.retention import Pruned
 from month2_databases.backup.tool import BackupTool, Owner, Prepared
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "PgBackRest",
     "PgBackRestSettings",
     "Prepared",
+    "Pruned",
     "Reached",
     "StartCopy",
     "Target",

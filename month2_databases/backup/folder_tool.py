@@ -33,7 +33,8 @@ from month2_databases.backup.recovery_target import (
     choose,
     recovery_settings,
 )
-from month2_databases.backup.repository import Repository, write_plain
+from month2_databases.backup.repository import Repository, is_full, write_plain
+from month2_databases.backup.retention import Pruned, split, unneeded
 from month2_databases.backup.sealed_stream import PieceReader, Source
 from month2_databases.backup.tool import Owner, Prepared, hand_over, seal_off
 from month2_databases.backup.wal_segments import (
@@ -88,6 +89,13 @@ class FolderTool:
             require_archiving(connection)
             system, started_at = _system(connection)
         self.repository.remove_leftovers()
+        try:
+            return self._take(system, started_at)
+        except BaseException:
+            self.repository.remove_leftovers()  # the room it took is wanted for the next attempt
+            raise
+
+    def _take(self, system: str, started_at: datetime) -> BackupRecord:
         self.collect()
         backup_id = f"{started_at:%Y%m%dT%H%M%S.%fZ}"
         counted = self._stream_base(f"backups/{backup_id}/base.tar", backup_id)
@@ -114,13 +122,27 @@ class FolderTool:
         """All whole backups, the oldest first. Raises CorruptData if a record does not open."""
         return [self._record(one) for one in self.repository.backup_ids()]
 
+    def prune(self, keep: int) -> Pruned:
+        """Remove all but the `keep` newest backups, and the log that none of those needs.
+
+        A time before the oldest backup that is kept cannot be restored any more. Killed at any
+        point it leaves whole backups and their log, and may be called again. A restore of a backup
+        that goes meanwhile ends with NotFound `backup_file_missing`.
+        """
+        kept, gone = split(self.backups(), keep)
+        bytes_gone = sum(self.repository.remove_backup(one) for one in gone)
+        log = unneeded(self.repository.log_files(), kept)
+        bytes_gone += sum(self.repository.remove_log_file(name) for name in log)
+        return Pruned(tuple(gone), len(log), bytes_gone)
+
     def collect(self) -> int:
         """Seal what the server handed over and what was streamed in full; how many files."""
         return sum(self.repository.collect(one) for one in (self.incoming, self.stream))
 
     def restore(self, target: Target, into: Path) -> Prepared:
         """Check, then fill `into` and `<into>-wal`. Raises InvalidInput about the target,
-        CorruptData `backup_corrupt` or `wal_segment_missing`; then nothing is left behind."""
+        CorruptData `backup_corrupt` or `wal_segment_missing`, Unavailable `restore_disk_full`;
+        then nothing is left behind."""
         staged = into.with_name(f"{into.name}-wal")
         for folder in (into, staged):
             if folder.exists():
@@ -138,8 +160,14 @@ class FolderTool:
                 write_plain(staged / tail.stem, [_padded(tail)])
             settings = recovery_settings(target) | {"restore_command": f'cp "{staged}/%f" "%p"'}
             seal_off(into, settings)
-        except BaseException:
+        except BaseException as error:
             _remove(into, staged)
+            if is_full(error):
+                raise Unavailable(
+                    f"the disk of {into} is full; the {backup.bytes} bytes of backup {backup.id} "
+                    "and its log do not fit. Nothing was restored. Try: a folder on another disk.",
+                    code="restore_disk_full",
+                ) from error
             raise
         for folder in (into, staged):
             hand_over(folder, self._settings.owner)
@@ -190,7 +218,6 @@ class FolderTool:
             words.seek(0)
             said = words.read().decode(errors="replace").strip().splitlines()
         if process.returncode != 0:
-            self.repository.remove_leftovers()
             last = said[-1] if said else "it said nothing"
             raise Unavailable(
                 f"pg_basebackup ended with {process.returncode}: {last}", code="backup_failed"

@@ -34,9 +34,9 @@ class Repository:
     def put(self, name: str, source: Source) -> None:
         """Store under `name`, whole or not at all. Raises Unavailable `backup_disk_full`."""
         path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         aside = path.with_name(f".{path.name}.new")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with aside.open("wb") as file:
                 for piece in seal(source, self._key, name):
                     file.write(piece)
@@ -47,7 +47,7 @@ class Repository:
         except OSError as error:
             with contextlib.suppress(OSError):
                 aside.unlink()
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_full(error):
                 raise
             raise disk_full(self.root, name) from error
 
@@ -74,6 +74,27 @@ class Repository:
     def segments(self) -> list[str]:
         """Names of stored segments in order of the log."""
         return sorted(path.name for path in (self.root / "wal").iterdir() if is_segment(path.name))
+
+    def log_files(self) -> list[str]:
+        """Names of everything stored of the log: segments, backups' notes, timelines' histories."""
+        names = (path.name for path in (self.root / "wal").iterdir())
+        return sorted(name for name in names if not name.startswith("."))
+
+    def remove_backup(self, backup_id: str) -> int:
+        """Remove a backup, its record first: what a kill leaves is no backup. Bytes freed."""
+        folder = self.root / "backups" / backup_id
+        freed = sum(path.stat().st_size for path in folder.iterdir())
+        (folder / "record.json").unlink()
+        sync_folder(folder)
+        shutil.rmtree(folder)
+        return freed
+
+    def remove_log_file(self, name: str) -> int:
+        """Remove one file of the log. Bytes freed."""
+        path = self.root / "wal" / name
+        freed = path.stat().st_size
+        path.unlink()
+        return freed
 
     def collect(self, incoming: Path) -> int:
         """Seal what the server has handed over, and only then remove it there; how many files.
@@ -132,6 +153,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether it says that a disk has no room, or an account no share of it."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def disk_full(folder: Path, what: str) -> Unavailable:

@@ -29,21 +29,32 @@ ShardOption = Annotated[
 ]
 
 
-def backup(context: typer.Context, shard: ShardOption = None, as_json: JsonFlag = False) -> None:
+def backup(
+    context: typer.Context,
+    shard: ShardOption = None,
+    keep: Annotated[
+        int, typer.Option(min=1, max=1000, help="Backups of each primary that stay.")
+    ] = 3,
+    as_json: JsonFlag = False,
+) -> None:
     """Take a full, sealed backup of every primary, and one point that all of them share.
 
     From its end on any moment can be restored: the servers archive their log. Run it before the
-    first `restore`, and after schema changes.
+    first `restore`, and after schema changes. Then backups beyond the newest few go, with the log
+    that no other needs: a moment before the oldest one that stays cannot be had back.
 
-    Examples:  ./lab month2 backup   ·   ./lab month2 backup --shard shard-0
+    Examples:  ./lab month2 backup --keep 7   ·   ./lab month2 backup --shard shard-0
     """
     with in_a_sentence():
-        told = _backups(context).backup(shard)
+        told = _backups(context).backup(shard, keep=keep)
     if as_json:
         emit_json(told)
         return
-    rows = [(name, one["id"], human_bytes(one["bytes"])) for name, one in told["shards"].items()]
-    show_table(("primary", "backup", "size"), rows)
+    rows = [
+        (name, one["id"], human_bytes(one["bytes"]), len(one["removed"]))
+        for name, one in told["shards"].items()
+    ]
+    show_table(("primary", "backup", "size", "older removed"), rows)
     if told["point"]:
         say(f"One point of all: ./lab month2 restore --point {told['point']}")
 

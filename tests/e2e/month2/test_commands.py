@@ -59,6 +59,16 @@ def test_all_shards_come_back_as_they_were_at_the_point_of_a_backup(
     assert all(number >= 3 for number in checked.values()), checked
 
 
+@pytest.mark.usefixtures("stack")
+def test_a_backup_leaves_as_many_as_it_was_told_to_keep(lab_root: Path) -> None:
+    """Of one primary; what stays verifies."""
+    earlier = told(lab_root, "backup", "--shard", SHARDS[1])["shards"][SHARDS[1]]["id"]
+    taken = told(lab_root, "backup", "--shard", SHARDS[1], "--keep", "1")["shards"][SHARDS[1]]
+    assert taken["removed"][-1] == earlier
+    assert taken["freed_bytes"] > 0
+    assert told(lab_root, "verify", "--shard", SHARDS[1])["files"][SHARDS[1]] >= 3
+
+
 def test_a_drill_loses_nothing_and_stands_in_the_history(stack: Stack, lab_root: Path) -> None:
     """Run once, shown twice; the copy's folder is gone."""
     copies = f"{SHARDS[1]}-at-*"

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from tests.integration.month2.small_disk import small_disks
+
 if TYPE_CHECKING:
     from scalelab.lab.runtime import Runtime
     from scalelab.lab.servers import Postgres
@@ -56,6 +58,13 @@ def cluster(server_root: Path) -> Iterator[Cluster]:
             with psycopg.connect(server.dsn("orders", "orders"), autocommit=True) as conn:
                 conn.execute("CREATE TABLE note (k text PRIMARY KEY, v bigint NOT NULL)")
         yield Cluster(runtime, primary, replica, lone)
+
+
+@pytest.fixture
+def small_disk(server_root: Path) -> Iterator[Callable[[int], Path]]:
+    """`small_disk(mib)`: a file system of the servers' account, so large; ends with the test."""
+    with small_disks(server_root) as mount:
+        yield mount
 
 
 async def eventually(

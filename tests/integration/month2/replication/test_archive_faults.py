@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from month2_databases.replication import (
 )
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.errors import OutcomeUnknown, Unavailable
+from tests.integration.month2.small_disk import fill_up
 
 if TYPE_CHECKING:
     from month2_databases.experiments.replicated import Replicated
@@ -119,39 +118,17 @@ async def test_an_archived_segment_is_never_overwritten_by_another(
     await wait_until(all_well, what="archived after all")
 
 
-@pytest.fixture
-def small_disk(server_root: Path) -> Iterator[Path]:
-    """A file system of 160 MiB that ends with the test."""
-    from scalelab.lab.servers.account import server_account
-
-    folder = server_root / f"small-{uuid.uuid4().hex[:8]}"
-    folder.mkdir(mode=0o700)
-    account = server_account()
-    if account is None:
-        pytest.skip("not run: only root may mount a small file system")
-    options = f"size=160m,mode=0700,uid={account.uid},gid={account.gid}"
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)],
-        capture_output=True,
-        check=False,
-        timeout=20,
-    )
-    if done.returncode != 0:
-        pytest.skip("not run: this machine lets nobody mount a small file system")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=20)
-
-
 async def test_a_full_disk_refuses_writes_and_keeps_what_was_acknowledged(
-    small_disk: Path, server_root: Path
+    small_disk: Callable[[int], Path], server_root: Path
 ) -> None:
     """Full: writes fail as such and reads go on or say so. Room again: every acknowledged row."""
     from scalelab.lab.runtime import Runtime
     from scalelab.lab.servers import Postgres
 
+    disk = small_disk(160)
     settings = {"min_wal_size": "32MB", "max_wal_size": "48MB", "shared_buffers": "8MB"}
     with Runtime(server_root / f"full-{uuid.uuid4().hex[:8]}", private=True) as runtime:
-        server = Postgres("full", data_dir=small_disk / "data", settings=settings)
+        server = Postgres("full", data_dir=disk / "data", settings=settings)
         await asyncio.to_thread(runtime.start, server)
         dsn = await asyncio.to_thread(server.ensure_database, "notes", "notes")
         acknowledged: list[int] = []
@@ -160,9 +137,10 @@ async def test_a_full_disk_refuses_writes_and_keeps_what_was_acknowledged(
                 await conn.execute("CREATE TABLE note (v int PRIMARY KEY, filler text)")
                 # Incompressible rows, so that they take the room they say.
                 await conn.execute("ALTER TABLE note ALTER filler SET STORAGE EXTERNAL")
-            told = await fill(database, acknowledged, ballast=small_disk / "ballast")
+            ballast = fill_up(disk, leave_bytes=8 << 20)
+            told = await write_until_refused(database, acknowledged)
         assert told.retryable
-        (small_disk / "ballast").unlink()
+        ballast.unlink()
         await asyncio.to_thread(runtime.restart, "full")
         with psycopg.connect(server.superuser_dsn("notes"), autocommit=True) as connection:
             found = {row[0] for row in connection.execute("SELECT v FROM note")}
@@ -170,11 +148,8 @@ async def test_a_full_disk_refuses_writes_and_keeps_what_was_acknowledged(
         assert set(acknowledged) <= found
 
 
-async def fill(database: Database, acknowledged: list[int], *, ballast: Path) -> Any:
-    """Leave 8 MiB of room, then write until a write is refused; gives that error."""
-    free = os.statvfs(ballast.parent)
-    with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - (8 << 20))
+async def write_until_refused(database: Database, acknowledged: list[int]) -> Any:
+    """Write rows until one is refused; gives that error."""
     for value in range(10_000):
         try:
             async with database.transaction() as conn:
