@@ -7,7 +7,14 @@ from month2_databases.resharding.command import move as move_slots
 from month2_databases.resharding.command import resume as resume_move
 from month2_databases.resharding.command import status as shards_and_moves
 from month2_databases.resharding.journal import JOURNAL_DDL, Journal
-from month2_databases.resharding.mover import POINTS, MoveHook, Mover, MoveReport, MoveSettings
+from month2_databases.resharding.mover import (
+    ABORT_POINTS,
+    POINTS,
+    MoveHook,
+    Mover,
+    MoveReport,
+    MoveSettings,
+)
 from month2_databases.resharding.pace import Pace
 from month2_databases.resharding.rows import delete_rows, layouts_of
 from month2_databases.resharding.servers import ShardServer
@@ -17,6 +24,7 @@ from month2_databases.resharding.telling import lines_of_move, lines_of_shards
 from scalelab.clients.change_stream import SlotLost
 
 __all__ = [
+    "ABORT_POINTS",
     "JOURNAL_DDL",
     "POINTS",
     "BulkCopy",

@@ -59,7 +59,7 @@ from scalelab.errors import (
 )
 
 MoveHook = Callable[[str], None]
-"""Told of each of POINTS as a move passes it; may end the process there."""
+"""Told of each of POINTS and ABORT_POINTS as a move passes it; may end the process there."""
 
 POINTS = (
     "planned.begun",
@@ -85,6 +85,15 @@ POINTS = (
     "cleaning.done",
 )
 """Where a move can be killed with something half done, in the order it passes them."""
+
+ABORT_POINTS = (
+    "aborting.begun",
+    "aborting.unfenced",
+    "aborting.slot_dropped",
+    "aborting.rows_removed",
+    "aborting.done",
+)
+"""The same of an abort."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,8 +339,10 @@ class Mover:
         await source.unfence(map_version=version)
         self._passed("aborting.unfenced")
         await source.leave_nothing()
+        self._passed("aborting.slot_dropped")
         await target.progress()
         await self._remove(target.server, move, layouts)
+        self._passed("aborting.rows_removed")
         await target.forget()
 
     async def _remove(self, server: ShardServer, move: Move, layouts: Sequence[Layout]) -> int:

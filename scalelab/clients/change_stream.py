@@ -53,6 +53,7 @@ class ChangeStream:
         self.idle_lsn = 0
         """All that was committed before this has been sent; it moves on while nothing comes."""
         self._conn: psycopg.AsyncConnection[Any] | None = None
+        self._listening: int | None = None
         self._told_at_s = 0.0
         self._readable = asyncio.Event()
 
@@ -68,7 +69,7 @@ class ChangeStream:
         except BaseException:
             await self._conn.close()
             raise
-        asyncio.get_running_loop().add_reader(self._conn.fileno(), self._readable.set)
+        self._listen(self._conn)
         return self
 
     async def __aexit__(
@@ -78,7 +79,7 @@ class ChangeStream:
         trace: TracebackType | None,
     ) -> None:
         if self._conn is not None:
-            asyncio.get_running_loop().remove_reader(self._conn.fileno())
+            self._stop_listening()
             self._conn.pgconn.finish()
             await self._conn.close()
 
@@ -112,8 +113,7 @@ class ChangeStream:
             f" publication_names '{self._name}', messages 'true')"
         )
         conn.pgconn.send_query(command.encode())
-        loop = asyncio.get_running_loop()
-        loop.add_reader(conn.fileno(), self._readable.set)
+        self._listen(conn)
         try:
             conn.pgconn.flush()
             conn.pgconn.consume_input()
@@ -125,9 +125,19 @@ class ChangeStream:
         except psycopg.OperationalError as error:
             raise Unavailable(f"the replication connection broke: {error}") from error
         finally:
-            loop.remove_reader(conn.fileno())
+            self._stop_listening()
         if result is None or result.status != pq.ExecStatus.COPY_BOTH:
             raise _refused(self._name, result)
+
+    def _listen(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        self._listening = conn.fileno()
+        asyncio.get_running_loop().add_reader(self._listening, self._readable.set)
+
+    def _stop_listening(self) -> None:
+        """By the number noted before: a connection that was lost does not tell it any more."""
+        if self._listening is not None:
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening = None
 
     def _next(self) -> bytes | None:
         pgconn = self._pgconn()
@@ -173,6 +183,7 @@ class ChangeStream:
 
     def _broken(self, pgconn: pq.abc.PGconn, evidence: str) -> Exception:
         """What the server said when it ended the stream decides whether the slot is lost."""
+        self._stop_listening()
         if pgconn.status == pq.ConnStatus.OK:
             result = pgconn.get_result()
             if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from month2_databases.resharding import (
+    ABORT_POINTS,
     POINTS,
     EmptiedTable,
     MovedTable,
@@ -158,6 +159,32 @@ async def test_an_abort_leaves_nothing_behind(shop: Shop, wait_until: Wait, poin
     await shop.mover().plan("m2", moving, "b")
     assert (await shop.mover().run("m2")).step is Step.DONE
     assert shop.entries() == shop.acked
+
+
+async def test_an_abort_is_carried_on_after_a_kill_at_every_point(
+    shop: Shop, wait_until: Wait
+) -> None:
+    """G3: killed with the fence closed, then in its abort, one point further on each time."""
+    moving = shop.slots_of("a", 2)
+    users = await opened(shop, moving)
+    before = await shop.store.current()
+    await shop.mover().plan("m1", moving, "b")
+    ends: dict[str, int] = {}
+    async with shop.mortal_movers("m1") as run, shop.writing(users):
+        assert await run("fencing.closed") == -9
+        for point in ABORT_POINTS:
+            ends[point] = await run(f"abort {point}")
+        assert await run("none") == 0
+        await all_go_on(shop, wait_until)
+    assert ends == dict.fromkeys(ABORT_POINTS, -9)
+    assert shop.failed == []
+    move = await shop.mover().journal.get("m1")
+    assert (move.step, move.reason) == (Step.ABORTED, "asked for")
+    after = await shop.store.current()
+    assert (after.shard_map.owners, after.moves) == (before.shard_map.owners, ())
+    assert shop.entries() == shop.acked
+    assert shop.rows("b", "SELECT id FROM account") == []
+    assert shop.left_behind() == []
 
 
 async def test_an_abort_is_refused_once_the_target_has_the_slots(shop: Shop) -> None:
