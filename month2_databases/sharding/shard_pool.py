@@ -6,7 +6,8 @@ and puts both back: no transaction block, no new cursor, no task. The deadline i
 
 Guarantees
     G1  A call ends by its deadline: Unavailable, DeadlineExceeded or Overloaded (nothing changed),
-        or, for a change that was sent, OutcomeUnknown.
+        or, for a change that was sent, OutcomeUnknown. StaleShardMap and SlotFenced are the
+        shard's own refusal of a slot, and are not held against its server.
     G2  A connection that broke, was cut off or was left in the middle of a statement is not used
         again. One that the server closed while it lay idle is seen before it is used.
     G3  A change whose caller was cancelled is not cancelled on the server: a commit that waits
@@ -32,6 +33,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.sql import SQL, Composed
 
 from month2_databases.sharding.primary_gate import POLICY, PrimaryGate
+from month2_databases.sharding.slot_guard import SlotFenced, StaleShardMap, refusal_of
 from scalelab.clients.postgres_errors import Stage, lost, out_of_time, translate
 from scalelab.clock import Clock
 from scalelab.errors import DeadlineExceeded, OutcomeUnknown, Overloaded, Unavailable
@@ -119,7 +121,8 @@ class ShardPool:
             except psycopg.Error as error:
                 if lane.is_cut_off:
                     raise out_of_time(stage, self.name, limit_s) from error
-                raise translate(error, stage=stage, name=self.name) from error
+                refused = refusal_of(error)
+                raise refused or translate(error, stage=stage, name=self.name) from error
             finally:
                 watchdog.cancel()
                 self._release(lane)
@@ -131,11 +134,13 @@ class ShardPool:
         return done
 
     def _ended_badly(self, gate_pass: int | None, error: BaseException, now_s: float) -> None:
-        if isinstance(error, (Unavailable, OutcomeUnknown)):
+        """Blame the server, unless it answered that the slot is not here or is closed just now."""
+        is_refused = isinstance(error, (StaleShardMap, SlotFenced))
+        if isinstance(error, (Unavailable, OutcomeUnknown)) and not is_refused:
             self._watched_until_s = now_s + POLICY.window_s
             gate_pass = self._gate.admit() if gate_pass is None else gate_pass
         if gate_pass is not None:
-            self._gate.settle(gate_pass, error)
+            self._gate.settle(gate_pass, error, blamed=not is_refused)
 
     def _usable(self) -> _Lane | None:
         """The idle connection used last, which is the one most likely to be alive and cached."""

@@ -14,8 +14,11 @@ import pytest
 from month2_databases.sharding import (
     GUARD_DDL,
     EntryPolicy,
+    FastSettings,
+    HashPlacement,
     MapStore,
     MapWatch,
+    ShardedDatabase,
     ShardRouter,
     ShardSettings,
     SlotFenced,
@@ -298,3 +301,25 @@ async def refused(bed: Bed) -> bool:
         )
         row = await cursor.fetchone()
     return row is not None and row[0] >= 1
+
+
+async def test_the_fast_path_names_a_refusal_and_does_not_blame_the_server(bed: Bed) -> None:
+    """A closed slot, then one that went: however often, other slots' statements still go there."""
+    fast = FastSettings(size=1, timeout_s=20.0, connect_timeout_s=20.0)
+    placement = HashPlacement(even(["a", "b"]))
+    insert = "INSERT INTO note VALUES (%s, %s)"
+    async with ShardedDatabase(placement, bed.dsns, settings=fast) as direct:
+
+        async def refused(kind: type[Unavailable]) -> None:
+            for value in range(30):
+                with pytest.raises(kind) as refusal:
+                    await direct.execute(insert, (value, SLOT), key=USER)
+                assert refusal.value.retry_after_s is not None
+            assert await direct.fetch("SELECT k FROM note", key=USER) == []
+
+        await bed.fence(1)
+        await refused(SlotFenced)
+        await bed.hand_over()
+        await refused(StaleShardMap)
+        assert (await direct.execute(insert, (1, SLOT + 1), key=USER))[0] == 1
+    assert await bed.values("a") == [1]
