@@ -50,6 +50,20 @@ def broken_links(root: Path, documents: list[Path]) -> list[str]:
     return broken
 
 
+_NAMED_LINE = re.compile(r"\[`(\w+)`\]\(([^)#\s]+)#L(\d+)\)")
+
+
+def strayed_lines(root: Path, documents: list[Path]) -> list[str]:
+    """Links like [`place`](placement.py#L79) whose line does not name what the link names."""
+    strayed: list[str] = []
+    for document in documents:
+        for name, path, number in _NAMED_LINE.findall(document.read_text(encoding="utf-8")):
+            lines = (document.parent / path).read_text(encoding="utf-8").splitlines()
+            if name not in "".join(lines[int(number) - 1 : int(number)]):
+                strayed.append(f"{document.relative_to(root)}: `{name}` is not on line {number}")
+    return strayed
+
+
 def _has_anchor(target: Path, anchor: str) -> bool:
     if not anchor or target.suffix != ".md":
         # `#L10` and `#L10-L20` point to lines of a source file, which must have that many.
@@ -95,6 +109,22 @@ def test_link_gate_bites(tmp_path: Path, link: str) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"# Some Heading\n[a]({link}) [b](#some-heading) [c](code.py#L1)\n")
     assert broken_links(tmp_path, [page]) == [f"page.md: {link}"]
+
+
+def test_a_named_line_names_it(root: Path) -> None:
+    """Code moves; a link to `place` that shows something else sends a reader astray."""
+    assert strayed_lines(root, markdown(root)) == []
+
+
+def test_line_gate_bites(tmp_path: Path) -> None:
+    """A line that is another's is found, and so is one behind the end."""
+    (tmp_path / "code.py").write_text("def first() -> None: ...\n", encoding="utf-8")
+    page = tmp_path / "page.md"
+    page.write_text("[`first`](code.py#L1) [`other`](code.py#L1) [`first`](code.py#L9)\n")
+    assert strayed_lines(tmp_path, [page]) == [
+        "page.md: `other` is not on line 1",
+        "page.md: `first` is not on line 9",
+    ]
 
 
 @pytest.fixture
