@@ -12,21 +12,20 @@ from collections.abc import Callable
 from typing import cast
 
 from month1_caching_gateway.catalog.service import CatalogSettings, create, prepare
-from scalelab.web.process import run_service
+from scalelab.web.process import service_command
 
 
-def main(arguments: list[str]) -> int:
-    """Exit code 0 after a clean stop, 2 for a wrong command line."""
-    if arguments not in ([], ["prepare"]):
-        sys.stderr.write("usage: python -m month1_caching_gateway.catalog [prepare]\n")
-        return 2
-    settings = cast(Callable[[], CatalogSettings], CatalogSettings)()
-    if arguments:
-        asyncio.run(prepare(settings))
-        return 0
-    run_service("catalog", settings, create)
-    return 0
+def _prepare(settings: CatalogSettings) -> None:
+    asyncio.run(prepare(settings))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(
+        service_command(
+            "month1_caching_gateway.catalog",
+            "catalog",
+            cast("Callable[[], CatalogSettings]", CatalogSettings),
+            create,
+            _prepare,
+        )
+    )

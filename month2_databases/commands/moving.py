@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from month2_databases.commands.running_stack import JsonFlag, description, folder
-from scalelab.lab.cli.outcome import emit_json, say
+from scalelab.lab.cli.outcome import say, tell
 from scalelab.lab.cli.running import run
 
 if TYPE_CHECKING:
-    from month2_databases.resharding.command import MoverSettings
+    from month2_databases.resharding import MoverSettings
 
 
 def shards(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Show the shard map of the running stack, what the shards say themselves, and all moves."""
     from month2_databases.resharding import lines_of_shards, shards_and_moves
 
-    told = run(shards_and_moves(_mover(context)))
-    if as_json:
-        emit_json(told)
-        return
-    for line in lines_of_shards(told):
-        say(line)
+    tell(run(shards_and_moves(_mover(context))), lines_of_shards, as_json=as_json)
 
 
 def move(
@@ -37,10 +32,10 @@ def move(
 
     Examples:  ./lab month2 move 0-63 shard-2   ·   ./lab month2 move 200 shard-2 --rows-per-s 500
     """
-    from month2_databases.resharding.command import move as moved
+    from month2_databases.resharding import lines_of_move, move_slots
 
     settings = _mover(context).model_copy(update={"rows_per_s": rows_per_s})
-    _tell(run(moved(settings, slots, target)), as_json=as_json)
+    tell(run(move_slots(settings, slots, target)), lines_of_move, as_json=as_json)
 
 
 def resume(
@@ -49,9 +44,9 @@ def resume(
     as_json: JsonFlag = False,
 ) -> None:
     """Carry a move on from where its last process left it."""
-    from month2_databases.resharding.command import resume as resumed
+    from month2_databases.resharding import lines_of_move, resume_move
 
-    _tell(run(resumed(_mover(context), name)), as_json=as_json)
+    tell(run(resume_move(_mover(context), name)), lines_of_move, as_json=as_json)
 
 
 def abort(
@@ -60,9 +55,9 @@ def abort(
     as_json: JsonFlag = False,
 ) -> None:
     """Take a move back; refused once the target has the slots."""
-    from month2_databases.resharding.command import abort as aborted
+    from month2_databases.resharding import abort_move, lines_of_move
 
-    _tell(run(aborted(_mover(context), name)), as_json=as_json)
+    tell(run(abort_move(_mover(context), name)), lines_of_move, as_json=as_json)
 
 
 def orders(
@@ -76,16 +71,6 @@ def orders(
     url = description(context)["urls"]["orderbook"]
     placed = run(place_orders(url, number, users))
     say(f"{placed.stored} orders stored, {placed.refused} refused, over {placed.shards} shards.")
-
-
-def _tell(told: dict[str, Any], *, as_json: bool) -> None:
-    from month2_databases.resharding import lines_of_move
-
-    if as_json:
-        emit_json(told)
-        return
-    for line in lines_of_move(told):
-        say(line)
 
 
 def _mover(context: typer.Context) -> MoverSettings:

@@ -11,21 +11,20 @@ from collections.abc import Callable
 from typing import cast
 
 from month2_databases.orderbook.service import OrderBookSettings, create, prepare
-from scalelab.web.process import run_service
+from scalelab.web.process import service_command
 
 
-def main(arguments: list[str]) -> int:
-    """Exit code 0 after a clean stop, 2 for a wrong command line."""
-    if arguments not in ([], ["prepare"]):
-        sys.stderr.write("usage: python -m month2_databases.orderbook [prepare]\n")
-        return 2
-    settings = cast(Callable[[], OrderBookSettings], OrderBookSettings)()
-    if arguments:
-        asyncio.run(prepare(settings))
-        return 0
-    run_service("orderbook", settings, create)
-    return 0
+def _prepare(settings: OrderBookSettings) -> None:
+    asyncio.run(prepare(settings))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(
+        service_command(
+            "month2_databases.orderbook",
+            "orderbook",
+            cast("Callable[[], OrderBookSettings]", OrderBookSettings),
+            create,
+            _prepare,
+        )
+    )

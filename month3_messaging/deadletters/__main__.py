@@ -10,21 +10,20 @@ from collections.abc import Callable
 from typing import cast
 
 from month3_messaging.deadletters.service import DeskSettings, create, migrate
-from scalelab.web.process import run_service
+from scalelab.web.process import service_command
 
 
-def main(arguments: list[str]) -> int:
-    """Exit code 0 after a clean stop, 2 for a wrong command line."""
-    if arguments not in ([], ["prepare"]):
-        sys.stderr.write("usage: python -m month3_messaging.deadletters [prepare]\n")
-        return 2
-    settings = cast(Callable[[], DeskSettings], DeskSettings)()
-    if arguments:
-        migrate(settings.database_dsn)
-        return 0
-    run_service("desk", settings, create)
-    return 0
+def _prepare(settings: DeskSettings) -> None:
+    migrate(settings.database_dsn)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(
+        service_command(
+            "month3_messaging.deadletters",
+            "desk",
+            cast("Callable[[], DeskSettings]", DeskSettings),
+            create,
+            _prepare,
+        )
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from month3_messaging.crash_points import CrashPoint
+from month3_messaging.crash_points import CrashPoint, pass_by
 from month3_messaging.deadletters import letter as letters
 from month3_messaging.deadletters import letters_postgres as table
 from month3_messaging.deadletters.desk import Desk
@@ -38,10 +38,6 @@ SENDER = "sender"
 _BATCH = 100
 
 
-def _nothing(_point: str) -> None:
-    return
-
-
 async def collect(
     desk: Desk,
     bootstrap: str,
@@ -49,7 +45,7 @@ async def collect(
     log: Log,
     restart_s: float = 1.0,
     static_member: str | None = None,
-    reached: Callable[[str], None] = _nothing,
+    reached: Callable[[str], None] = pass_by,
 ) -> None:
     """Keep the letters of the desk's sources until cancelled; starts over when a server is away.
 
@@ -103,7 +99,7 @@ async def send_decided(
     *,
     log: Log,
     poll_s: float = 1.0,
-    reached: Callable[[str], None] = _nothing,
+    reached: Callable[[str], None] = pass_by,
 ) -> None:
     """Send what was decided to be replayed until cancelled; starts over when a server is away.
 

@@ -23,7 +23,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from month3_messaging.crash_points import CrashPoint
+from month3_messaging.crash_points import CrashPoint, pass_by
 from month3_messaging.deadletters import letter as letters
 from month3_messaging.deadletters import letters_postgres as table
 from month3_messaging.deadletters.letter import Letter, State
@@ -31,10 +31,6 @@ from month3_messaging.deadletters.letters_postgres import AuditLine, Kept
 from month3_messaging.workers import DEFAULT_LADDER, RetryStep, dead_letter_topic
 from scalelab.clients.postgres import Database
 from scalelab.errors import Conflict
-
-
-def _nothing(_point: str) -> None:
-    return
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,7 @@ class Desk:
         database: Database,
         sources: Sequence[Source],
         *,
-        reached: Callable[[str], None] = _nothing,
+        reached: Callable[[str], None] = pass_by,
     ) -> None:
         self.database = database
         self.sources = {source.group: source for source in sources}

@@ -19,7 +19,8 @@ from month3_messaging.experiments.python_builds import NOT_HERE, TwoThreads, ask
 from scalelab.lab.course.experiment import Arm, Axis, Claim, Experiment, Lab, Plot, Result
 from scalelab.lab.servers import ProviderOptions, Providers
 from scalelab.lab.servers.java import java
-from scalelab.lab.servers.java_classes import compile_java, run_java
+from scalelab.lab.servers.java_classes import compile_java
+from scalelab.lab.servers.short_commands import run_short
 
 SOURCE = Path(month3_messaging.concurrency.__file__).with_name("Visibility.java")
 # -Xbatch: the loop is compiled before it goes on, however busy the compiler's own threads are.
@@ -56,7 +57,8 @@ class Jvm:
 
     def _run(self, what: str, kind: str, size: int, flags: tuple[str, ...]) -> dict[str, Any]:
         command = [str(self.java), *_FLAGS, *flags, "-cp", str(self.classes)]
-        return json.loads(run_java([*command, "Visibility", what, kind, str(size)], what, _RUN_S))
+        command += ["Visibility", what, kind, str(size)]
+        return json.loads(run_short(command, what, timeout_s=_RUN_S))
 
 
 def run(lab: Lab) -> Result:

@@ -14,7 +14,7 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from month3_messaging.crash_points import CrashPoint
+from month3_messaging.crash_points import CrashPoint, pass_by
 from month3_messaging.outbox.metrics import RelayMetrics
 from month3_messaging.outbox.table import Row, mark_sent
 from month3_messaging.outbox.waves import Lane, cut_into_waves, lane_of, sendable
@@ -31,10 +31,6 @@ class Carried:
     blocked: frozenset[Lane]
 
 
-def nothing(_point: str) -> None:
-    """The hook of a process that nobody wants to crash."""
-
-
 class Carrier:
     """Carries rows of one database. sql_timeout_s: for the statement that marks."""
 
@@ -46,7 +42,7 @@ class Carrier:
         metrics: RelayMetrics,
         log: Log,
         sql_timeout_s: float,
-        reached: Callable[[str], None] = nothing,
+        reached: Callable[[str], None] = pass_by,
     ) -> None:
         self._database = database
         self._producer = producer

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from month3_messaging.outbox.carrier import nothing
+from month3_messaging.crash_points import pass_by
 from month3_messaging.outbox.log_relay import LogRelay, LogRelaySettings
 from month3_messaging.outbox.metrics import RelayMetrics, SlotMetrics
 from month3_messaging.outbox.relay import Relay, RelaySettings
@@ -35,7 +35,7 @@ async def keep_relaying(
     log: Log,
     settings: RelaySettings | None = None,
     follow: FollowLog | None = None,
-    reached: Callable[[str], None] = nothing,
+    reached: Callable[[str], None] = pass_by,
 ) -> None:
     """Open a producer and run a relay on it until cancelled; start over when Kafka is lost.
 

@@ -37,9 +37,8 @@ from typing import Any, TypeVar
 
 from psycopg import AsyncConnection
 
-from month3_messaging.crash_points import CrashPoint
+from month3_messaging.crash_points import CrashPoint, pass_by
 from month3_messaging.outbox.capture import Capture, Captured
-from month3_messaging.outbox.carrier import Carrier, nothing
 from month3_messaging.outbox.leadership import lead
 from month3_messaging.outbox.metrics import RelayMetrics, SlotMetrics
 from month3_messaging.outbox.relay import Housekeeping, Relay, RelaySettings
@@ -98,7 +97,7 @@ class LogRelay:
         log: Log,
         settings: RelaySettings | None = None,
         log_settings: LogRelaySettings | None = None,
-        reached: Callable[[str], None] = nothing,
+        reached: Callable[[str], None] = pass_by,
     ) -> None:
         check_name(place.name)
         self._database = database
@@ -108,14 +107,6 @@ class LogRelay:
         self._metrics = metrics
         self._log = log
         self._reached = reached
-        self._carrier = Carrier(
-            database.name,
-            producer,
-            metrics=metrics,
-            log=log,
-            sql_timeout_s=self._settings.sql_timeout_s,
-            reached=reached,
-        )
         self._table = Relay(
             database, producer, metrics=metrics, log=log, settings=self._settings, reached=reached
         )
@@ -187,7 +178,8 @@ class LogRelay:
             is_clear = is_clear and not uncertain.ids
             rows = [row for row in captured.rows if not seen.get(row.id, True)]
             if rows and is_clear:
-                carried, let_go = await self._meanwhile(reader, self._carrier.carry(conn, rows))
+                sending = self._table.carrier.carry(conn, rows)
+                carried, let_go = await self._meanwhile(reader, sending)
                 is_clear = not carried.blocked and not let_go
             reader.confirm(captured.end_lsn)
             if rows:

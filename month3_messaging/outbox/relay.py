@@ -37,7 +37,8 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from month3_messaging.outbox.carrier import Carrier, nothing
+from month3_messaging.crash_points import pass_by
+from month3_messaging.outbox.carrier import Carrier
 from month3_messaging.outbox.leadership import lead
 from month3_messaging.outbox.metrics import RelayMetrics
 from month3_messaging.outbox.table import CHANNEL, count_unsent, purge_sent, read_unsent
@@ -120,13 +121,13 @@ class Relay:
         metrics: RelayMetrics,
         log: Log,
         settings: RelaySettings | None = None,
-        reached: Callable[[str], None] = nothing,
+        reached: Callable[[str], None] = pass_by,
     ) -> None:
         self._database = database
         self._settings = settings or RelaySettings()
         self._metrics = metrics
         self._log = log
-        self._carrier = Carrier(
+        self.carrier = Carrier(
             database.name,
             producer,
             metrics=metrics,
@@ -180,7 +181,7 @@ class Relay:
             rows = await read_unsent(conn, self._settings.batch)
         if not rows:
             return Batch(0, 0, 0)
-        carried = await self._carrier.carry(conn, rows, waves_max=self._settings.waves_max)
+        carried = await self.carrier.carry(conn, rows, waves_max=self._settings.waves_max)
         return Batch(len(rows), carried.sent, len(carried.blocked))
 
     async def _wait(self, conn: AsyncConnection[Any], longest_s: float) -> None:

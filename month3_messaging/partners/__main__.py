@@ -10,21 +10,15 @@ from collections.abc import Callable
 from typing import cast
 
 from month3_messaging.partners.service import PartnersSettings, create, migrate
-from scalelab.web.process import run_service
-
-
-def main(arguments: list[str]) -> int:
-    """Exit code 0 after a clean stop, 2 for a wrong command line."""
-    if arguments not in ([], ["prepare"]):
-        sys.stderr.write("usage: python -m month3_messaging.partners [prepare]\n")
-        return 2
-    settings = cast(Callable[[], PartnersSettings], PartnersSettings)()
-    if arguments:
-        migrate(settings)
-        return 0
-    run_service("partners", settings, create)
-    return 0
-
+from scalelab.web.process import service_command
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(
+        service_command(
+            "month3_messaging.partners",
+            "partners",
+            cast("Callable[[], PartnersSettings]", PartnersSettings),
+            create,
+            migrate,
+        )
+    )

@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from month3_messaging.crash_points import CrashPoint
+from month3_messaging.crash_points import CrashPoint, pass_by
 from month3_messaging.workers.failure_policy import DEFAULT_LADDER, RetryStep, topics_of
 from month3_messaging.workers.handling import Conditions, Handler, settle
 from month3_messaging.workers.lane import Lane
@@ -77,10 +77,6 @@ class ConsumerSettings:
     static_member: str | None = None
 
 
-def _nothing(_point: str) -> None:
-    return
-
-
 class EventConsumer:
     """A member of consumer group `group`; an async context manager around `run`.
 
@@ -100,7 +96,7 @@ class EventConsumer:
         metrics: ConsumerMetrics | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
-        reached: Callable[[str], None] = _nothing,
+        reached: Callable[[str], None] = pass_by,
     ) -> None:
         self._bootstrap = bootstrap
         self._group = group

@@ -1,6 +1,6 @@
 """`python -m month5_kvstore.node [prepare]`: a node, or the folder of a new one.
 
-Settings come from KVNODE_… variables.
+Settings come from KVNODE_… variables. Exit code 3 if the node could not go on.
 """
 
 from __future__ import annotations
@@ -10,21 +10,15 @@ from collections.abc import Callable
 from typing import cast
 
 from month5_kvstore.node.service import NodeSettings, create, prepare
-from scalelab.web.process import run_service
-
-
-def main(arguments: list[str]) -> int:
-    """Exit code 0 after a clean stop, 2 for a wrong command line, 3 if it could not go on."""
-    if arguments not in ([], ["prepare"]):
-        sys.stderr.write("usage: python -m month5_kvstore.node [prepare]\n")
-        return 2
-    settings = cast(Callable[[], NodeSettings], NodeSettings)()
-    if arguments:
-        prepare(settings)
-        return 0
-    run_service("kvnode", settings, create)
-    return 0
-
+from scalelab.web.process import service_command
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(
+        service_command(
+            "month5_kvstore.node",
+            "kvnode",
+            cast("Callable[[], NodeSettings]", NodeSettings),
+            create,
+            prepare,
+        )
+    )

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote_to_bytes
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from month5_kvstore.node.api_values import (
@@ -45,6 +45,7 @@ from month5_kvstore.store import (
     Command,
     Delete,
     Deleted,
+    Done,
     Found,
     Grant,
     Interval,
@@ -75,6 +76,36 @@ class LeaseRequest(BaseModel):
     key: str
     ttl_ms: int
     encoding: Encoding = "utf-8"
+
+
+class Numbered:
+    """The headers of a call that may come again: which session it is of, and its number there."""
+
+    def __init__(
+        self,
+        kv_session: Annotated[int, Header()] = 0,
+        kv_sequence: Annotated[int, Header()] = 0,
+        kv_acknowledged_below: Annotated[int, Header()] = 0,
+    ) -> None:
+        self._session = kv_session
+        self._sequence = kv_sequence
+        self._acknowledged_below = kv_acknowledged_below
+
+    def tag(self, group: int) -> Tag:
+        """For a command of this group; NO_TAG without one. Raises WrongGroup, InvalidInput."""
+        if not self._session:
+            return NO_TAG
+        number, of = private_id(self._session)
+        if of != group:
+            raise WrongGroup("this session is of another group than the key", field="kv-session")
+        if self._sequence < 1 or not 0 <= self._acknowledged_below <= self._sequence:
+            raise InvalidInput(
+                "a sequence is 1 or more, and not acknowledged yet", field="kv-sequence"
+            )
+        return Tag(number, self._sequence, self._acknowledged_below)
+
+
+NumberedCall = Annotated[Numbered, Depends()]
 
 
 def data_router(node_of: Callable[[], Node]) -> APIRouter:
@@ -109,32 +140,28 @@ def _add_keys(router: APIRouter, node_of: Callable[[], Node]) -> None:
     async def put(
         request: Request,
         response: Response,
+        numbered: NumberedCall,
         lease: int = 0,
         deadline_s: DeadlineS = 5.0,
-        kv_session: Annotated[int, Header()] = 0,
-        kv_sequence: Annotated[int, Header()] = 0,
-        kv_acknowledged_below: Annotated[int, Header()] = 0,
     ) -> dict[str, Any]:
         """Write one key."""
         key, value = _key(request), await request.body()
         group = group_of(key)
         command = Put(key, value, lease_of(lease, group))
-        tag = _tag(group, kv_session, kv_sequence, kv_acknowledged_below)
+        tag = numbered.tag(group)
         return await _write(node_of(), group, command, deadline_s, response, tag)
 
     @router.delete("/kv/{key:path}")
     async def delete(
         request: Request,
         response: Response,
+        numbered: NumberedCall,
         deadline_s: DeadlineS = 5.0,
-        kv_session: Annotated[int, Header()] = 0,
-        kv_sequence: Annotated[int, Header()] = 0,
-        kv_acknowledged_below: Annotated[int, Header()] = 0,
     ) -> dict[str, Any]:
         """Delete one key; `deleted` says whether it was there."""
         key = _key(request)
         group = group_of(key)
-        tag = _tag(group, kv_session, kv_sequence, kv_acknowledged_below)
+        tag = numbered.tag(group)
         return await _write(node_of(), group, Delete(Interval(key)), deadline_s, response, tag)
 
 
@@ -143,10 +170,8 @@ def _add_transactions(router: APIRouter, node_of: Callable[[], Node]) -> None:
     async def transaction(
         document: TransactionDocument,
         response: Response,
+        numbered: NumberedCall,
         deadline_s: DeadlineS = 5.0,
-        kv_session: Annotated[int, Header()] = 0,
-        kv_sequence: Annotated[int, Header()] = 0,
-        kv_acknowledged_below: Annotated[int, Header()] = 0,
     ) -> dict[str, Any]:
         """Conditions and operations on keys of one group, whole or not at all."""
         group = group_of_all(document_keys(document))
@@ -154,7 +179,7 @@ def _add_transactions(router: APIRouter, node_of: Callable[[], Node]) -> None:
         for one in (*command.then, *command.otherwise):
             if not isinstance(one, Put) and len(groups_of(one.interval)) > 1:
                 raise CrossGroup("an interval of a transaction must lie in one group", field="end")
-        tag = _tag(group, kv_session, kv_sequence, kv_acknowledged_below)
+        tag = numbered.tag(group)
         return await _write(node_of(), group, command, deadline_s, response, tag)
 
 
@@ -235,7 +260,10 @@ def _add_leases(router: APIRouter, node_of: Callable[[], Node]) -> None:
     @router.delete("/leases/{lease}")
     async def revoke(lease: int, deadline_s: DeadlineS = 5.0) -> dict[str, int]:
         """End it, and delete its keys."""
-        return {"revision": (await on_lease(lease, Revoke, deadline_s)).revision}  # type: ignore[union-attr]
+        answer = await on_lease(lease, Revoke, deadline_s)
+        if not isinstance(answer, Done):
+            raise InvariantBroken(f"the end of a lease was answered by {answer}")
+        return {"revision": answer.revision}
 
     @router.post("/sessions")
     async def open_session(request: LeaseRequest, deadline_s: DeadlineS = 5.0) -> dict[str, int]:
@@ -308,17 +336,6 @@ def _headers(node: Node, group: int, revision: int) -> dict[str, str]:
         "kv-revision": str(revision),
         "kv-silence-ms": str(int(driver.silence_s * 1000)),
     }
-
-
-def _tag(group: int, session: int, sequence: int, acknowledged_below: int) -> Tag:
-    if not session:
-        return NO_TAG
-    number, of = private_id(session)
-    if of != group:
-        raise WrongGroup("this session is of another group than the key", field="kv-session")
-    if sequence < 1 or acknowledged_below < 0 or acknowledged_below > sequence:
-        raise InvalidInput("a sequence is 1 or more, and not acknowledged yet", field="kv-sequence")
-    return Tag(number, sequence, acknowledged_below)
 
 
 def _lease(answer: Answer, group: int) -> dict[str, int]:

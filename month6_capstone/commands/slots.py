@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from month6_capstone.commands.shop import JsonFlag, open_shop
-from scalelab.lab.cli.outcome import CommandFailed, Exit, emit_json, say
+from scalelab.lab.cli.outcome import CommandFailed, Exit, tell
 from scalelab.lab.cli.place import root_of
 from scalelab.lab.cli.running import run
 
@@ -29,7 +28,7 @@ def shards(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Show the shard map of the running shop, what the shards say themselves, and all moves."""
     from month2_databases.resharding import lines_of_shards, shards_and_moves
 
-    _tell(run(shards_and_moves(_mover(context))), lines_of_shards, as_json=as_json)
+    tell(run(shards_and_moves(_mover(context))), lines_of_shards, as_json=as_json)
 
 
 @month6.command()
@@ -49,7 +48,7 @@ def move(
     from month2_databases.resharding import lines_of_move, move_slots
 
     settings = _mover(context).model_copy(update={"rows_per_s": rows_per_s})
-    _tell(run(move_slots(settings, slots, target)), lines_of_move, as_json=as_json)
+    tell(run(move_slots(settings, slots, target)), lines_of_move, as_json=as_json)
 
 
 @month6.command()
@@ -57,7 +56,7 @@ def resume(context: typer.Context, name: _NameOfMove, as_json: JsonFlag = False)
     """Carry a move on from where its last process left it."""
     from month2_databases.resharding import lines_of_move, resume_move
 
-    _tell(run(resume_move(_mover(context), name)), lines_of_move, as_json=as_json)
+    tell(run(resume_move(_mover(context), name)), lines_of_move, as_json=as_json)
 
 
 @month6.command()
@@ -65,17 +64,7 @@ def abort(context: typer.Context, name: _NameOfMove, as_json: JsonFlag = False) 
     """Take a move back; refused once the target has the slots."""
     from month2_databases.resharding import abort_move, lines_of_move
 
-    _tell(run(abort_move(_mover(context), name)), lines_of_move, as_json=as_json)
-
-
-def _tell(
-    told: dict[str, Any], lines: Callable[[dict[str, Any]], list[str]], *, as_json: bool
-) -> None:
-    if as_json:
-        emit_json(told)
-        return
-    for line in lines(told):
-        say(line)
+    tell(run(abort_move(_mover(context), name)), lines_of_move, as_json=as_json)
 
 
 def _mover(context: typer.Context) -> MoverSettings:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Coroutine
+import sys
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Protocol, TypeVar
 
 from fastapi import FastAPI
@@ -59,6 +60,29 @@ def run_service(name: str, settings: S, create: Callable[[S, Telemetry], FastAPI
     """
     calm_collector()
     run_loop(_serve(name, settings, create))
+
+
+def service_command(
+    module: str,
+    name: str,
+    settings: Callable[[], S],
+    create: Callable[[S, Telemetry], FastAPI],
+    prepare: Callable[[S], None],
+) -> int:
+    """`python -m MODULE [prepare]`: serve until a stop signal, or make what the service needs.
+
+    settings: read from variables, once the command line is known to be right. Returns the exit
+    code: 0 after a clean end, 2 for a wrong command line, which standard error explains.
+    """
+    arguments: Sequence[str] = sys.argv[1:]
+    if arguments not in ([], ["prepare"]):
+        sys.stderr.write(f"usage: python -m {module} [prepare]\n")
+        return 2
+    if arguments:
+        prepare(settings())
+    else:
+        run_service(name, settings(), create)
+    return 0
 
 
 async def _serve(name: str, settings: S, create: Callable[[S, Telemetry], FastAPI]) -> None:

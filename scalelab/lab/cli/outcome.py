@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from scalelab.errors import ScalelabError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 
 class Exit(IntEnum):
@@ -85,6 +85,15 @@ def say(message: str) -> None:
     """Print one line on standard output."""
     sys.stdout.write(message + "\n")
     sys.stdout.flush()
+
+
+def tell(document: Any, lines_of: Callable[[Any], Iterable[str]], *, as_json: bool) -> None:
+    """Print a command's answer on standard output: the document itself, or lines for a person."""
+    if as_json:
+        emit_json(document)
+        return
+    for line in lines_of(document):
+        say(line)
 
 
 def note(message: str) -> None:

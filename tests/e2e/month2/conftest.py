@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,12 +25,12 @@ def stack(lab_root: Path) -> Iterator[Stack]:
     from month2_databases.stack import start_stack
     from scalelab.lab.runtime import Runtime
     from scalelab.lab.supervisor.state import StackPaths
+    from tests.fixtures.stacks import lock_held
 
     paths = StackPaths(lab_root, "month2")
     with Runtime(paths.folder, private=True) as runtime:
         started = start_stack(runtime)
-        with paths.lock.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock_held(paths):
             yield started
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from month3_messaging.stack import Stack, start_stack
 from scalelab.lab.runtime import Runtime
 from scalelab.lab.supervisor.state import ProcessView, StackPaths, StackState, publish
+from tests.fixtures.stacks import lock_held
 
 PRODUCTS = 20
 
@@ -27,8 +27,7 @@ def stack(lab_root: Path) -> Iterator[Stack]:
     paths = StackPaths(lab_root, "month3")
     with Runtime(paths.folder, private=True) as runtime:
         started = start_stack(runtime, products=PRODUCTS, pieces=100_000)
-        with paths.lock.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock_held(paths):
             publish(paths.state, _state(started))
             yield started
 

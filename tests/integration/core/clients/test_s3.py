@@ -6,9 +6,8 @@ import asyncio
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import psutil
 import pytest
@@ -206,13 +205,6 @@ async def test_a_link_for_ever_or_for_no_time_is_refused(
     """Before it is signed."""
     with pytest.raises(InvalidInput):
         store.link("get", bucket_name, "a", expires_s=expires_s)
-
-
-@pytest.fixture
-def own_runtime(server_root: Path, bucket_name: str) -> Iterator[Runtime]:
-    """A private runtime that ends with the test."""
-    with Runtime(server_root / bucket_name, private=True) as running:
-        yield running
 
 
 @pytest.fixture

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-
-from scalelab.lab.runtime import Runtime
-
-
-@pytest.fixture
-def own_runtime(server_root: Path) -> Iterator[Runtime]:
-    """A private runtime that ends with the test."""
-    root = server_root / uuid.uuid4().hex[:8]
-    with Runtime(root, private=True) as running:
-        yield running
-    shutil.rmtree(root)
 
 
 def poll(claim: Callable[[], bool], *, what: str, within_s: float = 30.0) -> None:

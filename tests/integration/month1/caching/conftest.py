@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,15 +9,6 @@ import pytest
 if TYPE_CHECKING:
     from scalelab.lab.runtime import Runtime
     from scalelab.lab.servers import Memcached, Redis
-
-
-@pytest.fixture
-def own_runtime(server_root: Path, tmp_path: Path) -> Iterator[Runtime]:
-    """A runtime whose servers this test may break."""
-    from scalelab.lab.runtime import Runtime
-
-    with Runtime(server_root / tmp_path.name, private=True) as running:
-        yield running
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,15 +56,6 @@ CALLERS = 12
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """One loop is enough here: each test starts a server."""
     return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture
-def own_runtime(server_root: Path, tmp_path: Path) -> Iterator[Runtime]:
-    """A runtime whose Redis this test may break."""
-    from scalelab.lab.runtime import Runtime
-
-    with Runtime(server_root / tmp_path.name, private=True) as started:
-        yield started
 
 
 @pytest.fixture

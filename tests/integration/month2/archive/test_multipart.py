@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -23,13 +22,6 @@ BODY = random.Random(7).randbytes(3 * PART + 1000)
 def source_of(body: bytes) -> Source:
     """A source in memory."""
     return Source(len(body), lambda first, count: body[first : first + count])
-
-
-@pytest.fixture
-def own_runtime(server_root: Path, bucket_name: str) -> Iterator[Runtime]:
-    """A private runtime that ends with the test."""
-    with Runtime(server_root / bucket_name, private=True) as running:
-        yield running
 
 
 @pytest.fixture

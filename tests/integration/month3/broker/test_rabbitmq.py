@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -21,15 +17,6 @@ from scalelab.errors import Conflict, NotFound, OutcomeUnknown, Unavailable
 from scalelab.lab.runtime import Runtime
 from scalelab.lab.servers import RabbitMQ
 from tests.integration.month3.messaging_bed import poll_until
-
-
-@pytest.fixture
-def own_runtime(server_root: Path) -> Iterator[Runtime]:
-    """A private runtime that ends with the test."""
-    root = server_root / uuid.uuid4().hex[:8]
-    with Runtime(root, private=True) as running:
-        yield running
-    shutil.rmtree(root)
 
 
 async def drained(reader: RabbitSubscription, wanted: int) -> list[bytes]:

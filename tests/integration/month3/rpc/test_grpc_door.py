@@ -27,25 +27,31 @@ def hold_of(quantity: int, hold_id: str = "h1") -> Hold:
     return Hold(hold_id, (HoldLine("pen", quantity),), 60.0)
 
 
-async def test_who_hangs_up_has_taken_nothing() -> None:
-    """I3: the call is cancelled at the desk, while it waits for its approval."""
-    begun, cancelled = asyncio.Event(), asyncio.Event()
+class NeverApproved:
+    """An approval that does not come; it tells whether it was asked for, and given up."""
 
-    async def wait(_hold: Hold, _left_s: float | None) -> None:
-        begun.set()
+    def __init__(self) -> None:
+        self.begun, self.cancelled = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, _hold: Hold, _left_s: float | None) -> None:
+        self.begun.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            cancelled.set()
+            self.cancelled.set()
             raise
 
-    desk = StockDesk({"pen": 10}, ManualClock(), approval=wait)
+
+async def test_who_hangs_up_has_taken_nothing() -> None:
+    """I3: the call is cancelled at the desk, while it waits for its approval."""
+    approval = NeverApproved()
+    desk = StockDesk({"pen": 10}, ManualClock(), approval=approval)
     async with serving_grpc(desk) as port, GrpcStock(f"127.0.0.1:{port}") as stock:
         call = asyncio.create_task(stock.hold(hold_of(3), timeout_s=LONG_S))
         async with asyncio.timeout(LONG_S):
-            await begun.wait()
+            await approval.begun.wait()
             call.cancel()
-            await cancelled.wait()
+            await approval.cancelled.wait()
         with pytest.raises(asyncio.CancelledError):
             await call
     assert desk.levels(["pen"]) == {"pen": 10}
@@ -53,19 +59,12 @@ async def test_who_hangs_up_has_taken_nothing() -> None:
 
 async def test_a_deadline_that_passes_cancels_at_the_desk_too() -> None:
     """Nobody works for a caller that has left."""
-    cancelled = asyncio.Event()
-
-    async def wait(_hold: Hold, _left_s: float | None) -> None:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
-
-    desk = StockDesk({"pen": 10}, ManualClock(), approval=wait)
+    approval = NeverApproved()
+    desk = StockDesk({"pen": 10}, ManualClock(), approval=approval)
     async with serving_grpc(desk) as port, GrpcStock(f"127.0.0.1:{port}") as stock:
         async with asyncio.timeout(LONG_S):
-            while not cancelled.is_set():  # a deadline may pass before the call has arrived
+            # A deadline may pass before the call has arrived.
+            while not approval.cancelled.is_set():
                 with pytest.raises(OutcomeUnknown):
                     await stock.hold(hold_of(3), timeout_s=0.5)
                 await asyncio.sleep(0)
