@@ -29,6 +29,7 @@ _TOOL_LIMIT_S = 10.0
 _REQUIRED_SERVERS = frozenset({"postgresql", "postgres", "redis", "java", "kafka"})
 _CLOSES = {
     "cassandra": "the ring: tests and experiments of consistency, and the order model on it",
+    "ecj": "our own Java classes: the experiment memory-visibility and its tests",
     "nginx": "the edge; the gateway then answers clients itself",
     "memcached": "the second back end of the cache, and its comparison with Redis",
     "prometheus": "live metrics and alerts of a stack",

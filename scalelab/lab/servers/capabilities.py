@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scalelab.lab.servers import (
     etcd,
+    java_classes,
     memcached,
     nginx,
     patroni_program,
@@ -36,6 +37,10 @@ def capabilities(providers: Providers) -> list[Capability]:
         rabbitmq.RECIPE,
     )
     rows = [providers.capability(recipe) for recipe in recipes]
-    jars = [jars_capability(KAFKA, providers), cassandra_capability(providers)]
+    jars = [
+        jars_capability(KAFKA, providers),
+        jars_capability(java_classes.COMPILER, providers),
+        cassandra_capability(providers),
+    ]
     patroni = patroni_program.capability(server_account())
     return [*rows[:3], *jars, *rows[3:], patroni, versitygw_capability(providers)]

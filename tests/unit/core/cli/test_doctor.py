@@ -18,7 +18,7 @@ def test_a_required_server_that_cannot_be_had_closes_the_main_path(server: str) 
     assert not main_path_works([line])
 
 
-@pytest.mark.parametrize("server", ["nginx", "memcached", "prometheus", "pgbouncer"])
+@pytest.mark.parametrize("server", ["nginx", "memcached", "prometheus", "pgbouncer", "ecj"])
 def test_an_optional_server_does_not(server: str) -> None:
     """The main path goes on without it; the line says what is closed."""
     line = server_line(Capability(server, "none", None))
