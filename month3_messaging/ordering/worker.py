@@ -24,7 +24,7 @@ from month3_messaging.orders import (
     sweep_forever,
 )
 from month3_messaging.outbox import RelayMetrics, keep_relaying
-from month3_messaging.workers import EventConsumer
+from month3_messaging.workers import ConsumerSettings, EventConsumer, OnFailure
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.clock import SystemClock
 from scalelab.telemetry import Telemetry
@@ -36,7 +36,8 @@ GROUP = "orders"
 
 class WorkerSettings(BaseSettings):
     """Environment variables ORDERS_WORKER_… . payment_time_limit_s: as in the door. keep_s: how
-    long the inbox and idempotency keys are remembered; longer than the topics keep events."""
+    long the inbox and idempotency keys are remembered; longer than the topics keep events.
+    on_failure: whether an event that fails leaves its order's sequence or holds it back."""
 
     model_config = SettingsConfigDict(env_prefix="ORDERS_WORKER_", frozen=True)
 
@@ -49,6 +50,7 @@ class WorkerSettings(BaseSettings):
     sweep_every_s: Annotated[float, Field(gt=0)] = 1.0
     clean_every_s: Annotated[float, Field(gt=0)] = 60.0
     keep_s: Annotated[float, Field(ge=86_400)] = 14 * 86_400.0
+    on_failure: OnFailure = OnFailure.MOVE_ASIDE
     trace_export: str = "none"
     log_level: str = "info"
 
@@ -73,6 +75,7 @@ def create_worker(settings: WorkerSettings, telemetry: Telemetry) -> FastAPI:
         [PAYMENTS_TOPIC, STOCK_TOPIC],
         dict.fromkeys(FACTS, effects.on_event),
         telemetry=telemetry,
+        settings=ConsumerSettings(on_failure=settings.on_failure),
     )
     background = Background()
     metrics = RelayMetrics(telemetry.registry)

@@ -4,7 +4,6 @@ from month3_messaging.workers.consumer import ConsumerSettings, EventConsumer
 from month3_messaging.workers.failure_policy import (
     ATTEMPT,
     BOOKKEEPING,
-    DEFAULT_LADDER,
     DUE_MS,
     ERROR_CODE,
     ERROR_MESSAGE,
@@ -12,12 +11,13 @@ from month3_messaging.workers.failure_policy import (
     ORIGIN_OFFSET,
     ORIGIN_PARTITION,
     ORIGIN_TOPIC,
-    RetryStep,
+    OnFailure,
     dead_letter_topic,
     retry_topic,
     topics_of,
 )
 from month3_messaging.workers.handling import Handler
+from month3_messaging.workers.ladder import DEFAULT_LADDER, TRIES_MAX, RetryStep, ladder_of
 from month3_messaging.workers.metrics import ConsumerMetrics
 
 __all__ = [
@@ -31,12 +31,15 @@ __all__ = [
     "ORIGIN_OFFSET",
     "ORIGIN_PARTITION",
     "ORIGIN_TOPIC",
+    "TRIES_MAX",
     "ConsumerMetrics",
     "ConsumerSettings",
     "EventConsumer",
     "Handler",
+    "OnFailure",
     "RetryStep",
     "dead_letter_topic",
+    "ladder_of",
     "retry_topic",
     "topics_of",
 ]

@@ -3,17 +3,21 @@
 Theory of operation
     One group member reads the main topics and the group's own retry topics. Each partition is a
     lane (lane.py) with its own task; lanes run side by side, at most `concurrency` handlers at a
-    time. The poll loop fetches, fills lanes, pauses partitions whose lane is long and resumes them
-    later, and commits what is settled. It never waits for a handler, so heartbeats and the poll
-    interval are kept however long a handler, an outage or a retry's due time takes.
+    time. Retry topics, and every topic with OnFailure.HOLD_KEY, have lanes with a queue for each
+    key (keyed_lane.py) instead, in which keys do not wait for each other. The poll loop fetches,
+    fills lanes, pauses partitions whose lane is full and resumes them later, and commits what is
+    settled. It never waits for a handler, so heartbeats and the poll interval are kept however
+    long a handler, an outage or a retry's due time takes.
 
 Guarantees
     C1  An offset is committed only after every record before it in its partition was handled,
         skipped or stored on its next topic. A crash repeats records and loses none.
     C2  Records of a partition are handled in order, one at a time, except those that went to a
-        retry topic.
+        retry topic; with HOLD_KEY those of a key are, and only a dead letter leaves the order.
     C3  A record that cannot be carried out never blocks its partition, unless a dependency is
-        down, in which case it waits in place (see failure_policy.py).
+        down, in which case it waits in place (see failure_policy.py). With HOLD_KEY it blocks its
+        key until its last try; keys that wait are bounded by `keys_in_hand` a partition, records
+        by `lane_full` and `ahead_full`, and at these bounds the partition stands.
     C4  When partitions move away, the current records get `revoke_grace_s` to end, then they are
         cancelled. A frozen member that wakes up without its partitions may still run a handler:
         the inbox, not the group protocol, keeps the effect single.
@@ -30,8 +34,10 @@ from dataclasses import dataclass
 from typing import Self
 
 from month3_messaging.crash_points import CrashPoint, pass_by
-from month3_messaging.workers.failure_policy import DEFAULT_LADDER, RetryStep, topics_of
+from month3_messaging.workers.failure_policy import OnFailure, topics_of
 from month3_messaging.workers.handling import Conditions, Handler, settle
+from month3_messaging.workers.keyed_lane import KeyedLane
+from month3_messaging.workers.ladder import DEFAULT_LADDER, RetryStep
 from month3_messaging.workers.lane import Lane
 from month3_messaging.workers.metrics import ConsumerMetrics
 from scalelab.clients.kafka import (
@@ -47,22 +53,30 @@ from scalelab.clock import Clock, SystemClock
 from scalelab.errors import Conflict, ScalelabError, Unavailable
 from scalelab.telemetry import Telemetry
 
+_ROOMY = 0.5
+"""Fill of a lane at which fetching goes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConsumerSettings:
     """How a consumer paces itself.
 
-    concurrency: handlers at once. lane_full: records per partition at which fetching pauses; it
-    resumes at half. poll_ms: longest wait for records. commit_every_s: between commits, so the
-    most that a crash repeats. restart_s: pause before starting over without Kafka. partitions and
-    ladder_partitions: of topics that do not exist yet; existing ones stay as they are.
+    concurrency: handlers at once. ladder: waits before the next tries, by delay topics or in place
+    as on_failure says. lane_full: records per partition at which fetching pauses; it resumes at
+    half. keys_in_hand, ahead_full: see C3 and keyed_lane.py. poll_ms: longest wait for records.
+    commit_every_s: between commits, so the most that a crash repeats. restart_s: pause before
+    starting over without Kafka. partitions and ladder_partitions: of topics that do not exist yet;
+    existing ones stay as they are.
     static_member: a name, one per member, under which a restarted member gets its partitions back
     at once; until then nobody works on them.
     """
 
     concurrency: int = 16
     ladder: Sequence[RetryStep] = DEFAULT_LADDER
+    on_failure: OnFailure = OnFailure.MOVE_ASIDE
+    keys_in_hand: int = 64
     lane_full: int = 200
+    ahead_full: int = 10_000
     poll_ms: int = 100
     max_records: int = 200
     commit_every_s: float = 1.0
@@ -113,7 +127,7 @@ class EventConsumer:
         self._task: asyncio.Task[None] | None = None
         # Mutable state of the current membership; replaced when the consumer starts over.
         self._consumer: Consumer | None = None
-        self._lanes: dict[Partition, Lane] = {}
+        self._lanes: dict[Partition, Lane | KeyedLane] = {}
         self._paused: set[Partition] = set()
         self._committed: dict[Partition, int] = {}
         self._failure: BaseException | None = None
@@ -216,14 +230,38 @@ class EventConsumer:
                 continue
             lane = self._lanes.get(partition)
             if lane is None:
-                lane = Lane(
-                    partition,
-                    record.offset,
-                    settle=lambda record: settle(record, conditions),
-                    on_failure=self._fail,
-                )
-                self._lanes[partition] = lane
+                lane = self._lanes[partition] = self._lane(partition, record.offset, conditions)
             lane.add(record)
+
+    def _lane(
+        self, partition: Partition, first_offset: int, conditions: Conditions
+    ) -> Lane | KeyedLane:
+        async def settled(record: Record) -> None:
+            await settle(record, conditions)
+
+        settings = self._settings
+        if settings.on_failure is OnFailure.HOLD_KEY:
+            places = settings.keys_in_hand
+        elif partition[0] not in self._topics:
+            # On a rung a record waits for a time of its own: it must not wait for others' as well.
+            places = 2 * settings.lane_full
+        else:
+            return Lane(
+                partition,
+                first_offset,
+                settle=settled,
+                on_failure=self._fail,
+                full=settings.lane_full,
+            )
+        return KeyedLane(
+            partition,
+            first_offset,
+            settle=settled,
+            on_failure=self._fail,
+            places=places,
+            full=settings.lane_full,
+            ahead_full=settings.ahead_full,
+        )
 
     def _pause_and_resume(self, consumer: Consumer) -> None:
         """Keep every lane below twice its bound without ever leaving the poll loop."""
@@ -232,13 +270,12 @@ class EventConsumer:
         full = {
             partition
             for partition, lane in self._lanes.items()
-            if lane.waiting >= self._settings.lane_full and partition in owned
+            if lane.fill >= 1 and partition in owned
         } - self._paused
         roomy = {
             partition
             for partition in self._paused
-            if partition not in self._lanes
-            or self._lanes[partition].waiting <= self._settings.lane_full // 2
+            if partition not in self._lanes or self._lanes[partition].fill <= _ROOMY
         }
         if full:
             consumer.pause(full)
@@ -301,6 +338,7 @@ class EventConsumer:
             group=self._group,
             handlers=self._handlers,
             ladder=tuple(self._settings.ladder),
+            on_failure=self._settings.on_failure,
             slots=self._slots,
             attempt_timeout_s=self._settings.attempt_timeout_s,
             backoff_s=self._settings.backoff_s,

@@ -7,10 +7,12 @@
     CorruptData, InvalidInput, TooLarge,      dead letter at once: the same bytes fail the same way
     IdempotencyMismatch
     InvariantBroken                           the worker stops: a rule of our own is broken
-    anything else                             the next retry topic, and after the last a dead letter
+    anything else                             later, by the ladder (ladder.py), and after its last
+                                              rung a dead letter
 
-Retry topics take an event out of its key's order, so that it cannot hold up the others. Handlers
-must therefore bear late events, which sagas have to do anyway.
+"Later" is a choice. MOVE_ASIDE sends the event to the next retry topic and goes on without it; it
+has left its key's order, and handlers must bear late events, which sagas have to do anyway.
+HOLD_KEY keeps it and lets the events of its key wait behind it; other keys go on.
 
     orders.order -> orders.order.<group>.retry.5s -> orders.order.<group>.retry.1m -> ….<group>.dlq
 
@@ -23,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from month3_messaging.workers.ladder import RetryStep, wait_s
 from scalelab.errors import (
     Conflict,
     CorruptData,
@@ -74,15 +77,11 @@ class Verdict(StrEnum):
     STOP = "stop"
 
 
-@dataclass(frozen=True, slots=True)
-class RetryStep:
-    """A rung of the ladder: the topic's suffix and the least wait before the next attempt."""
+class OnFailure(StrEnum):
+    """How an event is tried again later: without its key, or with its key waiting behind it."""
 
-    suffix: str
-    delay_s: float
-
-
-DEFAULT_LADDER = (RetryStep("5s", 5.0), RetryStep("1m", 60.0))
+    MOVE_ASIDE = "move_aside"
+    HOLD_KEY = "hold_key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +132,8 @@ def dead_letter_topic(topic: str, group: str) -> str:
 
 
 def topics_of(topic: str, group: str, ladder: Sequence[RetryStep]) -> tuple[str, ...]:
-    """All topics of the ladder under `topic`: the rungs in order, then the dead letters."""
-    rungs = tuple(retry_topic(topic, group, step) for step in ladder)
+    """All topics of the ladder under `topic`: each rung's once, in order, then the dead letters."""
+    rungs = dict.fromkeys(retry_topic(topic, group, step) for step in ladder)
     return (*rungs, dead_letter_topic(topic, group))
 
 
@@ -161,11 +160,14 @@ def forward(
     offset: int,
     headers: Mapping[str, str],
     now_ms: int,
+    random_unit: float,
+    tried: int = 1,
 ) -> Forward:
     """Where a failed record goes: the next rung for RETRY_LATER while there is one, else the DLQ.
 
     topic, partition, offset: where it was read just now. The origin headers keep the place where
-    it was first read. now_ms: Unix milliseconds.
+    it was first read. now_ms: Unix milliseconds. random_unit: uniform in 0..1, for the wait. tried:
+    attempts since it was read there.
     """
     attempt = attempts_so_far(headers)
     origin = headers.get(ORIGIN_TOPIC, topic)
@@ -175,10 +177,10 @@ def forward(
     onward[ORIGIN_OFFSET] = headers.get(ORIGIN_OFFSET, str(offset))
     onward[ERROR_CODE] = failure.code
     onward[ERROR_MESSAGE] = failure.message
-    onward[ATTEMPT] = str(attempt + 1)
+    onward[ATTEMPT] = str(attempt + tried)
     if verdict is Verdict.RETRY_LATER and attempt < len(ladder):
         step = ladder[attempt]
-        onward[DUE_MS] = str(now_ms + int(step.delay_s * 1000))
+        onward[DUE_MS] = str(now_ms + int(wait_s(step, random_unit) * 1000))
         return Forward(retry_topic(origin, group, step), onward, dead=False)
     onward[ERROR_STACK] = failure.stack
     return Forward(dead_letter_topic(origin, group), onward, dead=True)

@@ -13,13 +13,15 @@ from opentelemetry.trace import SpanKind, use_span
 from month3_messaging.broker import Event, from_wire
 from month3_messaging.crash_points import CrashPoint
 from month3_messaging.workers.failure_policy import (
-    RetryStep,
+    OnFailure,
     Verdict,
+    attempts_so_far,
     classify,
     describe,
     due_ms,
     forward,
 )
+from month3_messaging.workers.ladder import RetryStep, wait_s
 from month3_messaging.workers.metrics import ConsumerMetrics
 from scalelab.clients.kafka import Producer, Record
 from scalelab.clock import Clock
@@ -41,6 +43,7 @@ class Conditions:
     group: str
     handlers: Mapping[str, Handler]
     ladder: Sequence[RetryStep]
+    on_failure: OnFailure
     slots: asyncio.Semaphore
     attempt_timeout_s: float
     backoff_s: tuple[float, float]
@@ -55,8 +58,9 @@ class Conditions:
 async def settle(record: Record, conditions: Conditions) -> None:
     """Return once `record` needs no more attention here: handled, skipped or passed on.
 
-    Waits for a retry's due time and through outages of dependencies, however long. Raises only
-    InvariantBroken, and errors of the broker that no waiting can mend.
+    Waits for a retry's due time and through outages of dependencies, however long; with HOLD_KEY
+    also for its next try, rung by rung. Raises only InvariantBroken, and errors of the broker that
+    no waiting can mend.
     """
     kind = record.headers.get("ce_type")
     if kind and kind not in conditions.handlers:
@@ -65,6 +69,7 @@ async def settle(record: Record, conditions: Conditions) -> None:
         return
     await _wait_until_due(record, conditions)
     pause = _Pause(conditions)
+    tried = 0
     while True:
         error = await _attempt(record, conditions)
         if error is None:
@@ -73,7 +78,10 @@ async def settle(record: Record, conditions: Conditions) -> None:
         if verdict is Verdict.STOP:
             raise error
         if verdict is not Verdict.AGAIN_HERE:
-            await _pass_on(record, error, verdict, conditions)
+            tried += 1
+            if await _is_tried_again_here(record, verdict, tried, conditions):
+                continue
+            await _pass_on(record, error, verdict, tried, conditions)
             return
         conditions.metrics.again.labels(conditions.group).inc()
         conditions.telemetry.log.warning(
@@ -92,6 +100,22 @@ async def _wait_until_due(record: Record, conditions: Conditions) -> None:
     left_s = (due_ms(record.headers) - _now_ms(conditions)) / 1000
     if left_s > 0:
         await asyncio.sleep(min(left_s, longest_s))
+
+
+async def _is_tried_again_here(
+    record: Record, verdict: Verdict, tried: int, conditions: Conditions
+) -> bool:
+    """Wait on the next rung without letting go of the record; False if it is not to wait here."""
+    rung = attempts_so_far(record.headers) + tried
+    if (
+        conditions.on_failure is not OnFailure.HOLD_KEY
+        or verdict is not Verdict.RETRY_LATER
+        or rung > len(conditions.ladder)
+    ):
+        return False
+    with conditions.metrics.held_keys.labels(conditions.group).track_inprogress():
+        await asyncio.sleep(wait_s(conditions.ladder[rung - 1], conditions.random.random()))
+    return True
 
 
 async def _attempt(record: Record, conditions: Conditions) -> Exception | None:
@@ -140,12 +164,13 @@ async def _carry_out(record: Record, conditions: Conditions) -> None:
 
 
 async def _pass_on(
-    record: Record, error: Exception, verdict: Verdict, conditions: Conditions
+    record: Record, error: Exception, verdict: Verdict, tried: int, conditions: Conditions
 ) -> None:
     """Produce the record to its next topic; keep trying while Kafka does not take it."""
     stack = "".join(traceback.format_exception(error))
+    held = conditions.on_failure is OnFailure.HOLD_KEY
     onward = forward(
-        verdict=verdict,
+        verdict=Verdict.DEAD if held else verdict,
         failure=describe(error, stack),
         group=conditions.group,
         ladder=conditions.ladder,
@@ -154,6 +179,8 @@ async def _pass_on(
         offset=record.offset,
         headers=record.headers,
         now_ms=_now_ms(conditions),
+        random_unit=conditions.random.random(),
+        tried=tried,
     )
     pause = _Pause(conditions)
     while True:

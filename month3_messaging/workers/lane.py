@@ -13,8 +13,8 @@ class Lane:
     """Holds what was fetched from one partition and settles it record by record.
 
     settle: carries out one record; returning means it is settled for good. on_failure: told of
-    an exception that escaped `settle`; the lane stands still after it. The caller bounds the
-    lane by not fetching for it while `waiting` is large.
+    an exception that escaped `settle`; the lane stands still after it. full: records at which
+    the lane is full: the caller bounds it by not fetching for it then.
     """
 
     def __init__(
@@ -24,21 +24,23 @@ class Lane:
         *,
         settle: Callable[[Record], Awaitable[None]],
         on_failure: Callable[[BaseException], None],
+        full: int,
     ) -> None:
         self.partition = partition
         self.position = first_offset
         """The next offset to commit: everything before it is settled."""
         self._settle = settle
         self._on_failure = on_failure
+        self._full = full
         self._records: deque[Record] = deque()
         self._filled = asyncio.Event()
         self._closing = False
         self._task = asyncio.create_task(self._work(), name=f"lane {partition[0]}/{partition[1]}")
 
     @property
-    def waiting(self) -> int:
-        """How many records are here, the one being carried out included."""
-        return len(self._records)
+    def fill(self) -> float:
+        """How full the lane is, 1.0 at its bound; the record being carried out counts."""
+        return len(self._records) / self._full
 
     def add(self, record: Record) -> None:
         """Queue the next record of the partition."""

@@ -29,6 +29,12 @@ class ConsumerMetrics:
             ["group"],
             registry=registry,
         )
+        self.held_keys = Gauge(
+            "scalelab_consumer_held_keys",
+            "Keys that wait here for the next try of their first event.",
+            ["group"],
+            registry=registry,
+        )
         self.retried = Counter(
             "scalelab_consumer_retried",
             "Events moved to a retry topic.",

@@ -2,7 +2,8 @@
 
 Environment: DSN, BOOTSTRAP, TOPIC, GROUP; CRASH_POINT and CRASH_AT to die by SIGKILL at the
 how-manieth passage of a point; FREEZE_AT to stop itself (SIGSTOP) as the how-manieth handler
-begins.
+begins; ON_FAILURE and STATIC_MEMBER as in ConsumerSettings; POISON, the number of the events that
+always fail, and FLAKY, of those that fail at their first two attempts in this process.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections import Counter
+from uuid import UUID
 
 from month3_messaging.broker import Event
 from month3_messaging.inbox import first_time
-from month3_messaging.workers import ConsumerSettings, EventConsumer
+from month3_messaging.workers import ConsumerSettings, EventConsumer, OnFailure, RetryStep
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.telemetry import TelemetrySettings, build_telemetry
+
+LADDER = (RetryStep("short", 0.02), RetryStep("long", 0.05))
 
 
 class Countdown:
@@ -35,6 +40,8 @@ async def main() -> None:
     crash = Countdown(int(os.environ.get("CRASH_AT", "0")), signal.SIGKILL)
     freeze = Countdown(int(os.environ.get("FREEZE_AT", "0")), signal.SIGSTOP)
     group = os.environ["GROUP"]
+    poison, flaky = (int(os.environ.get(name, "-1")) for name in ("POISON", "FLAKY"))
+    attempts: Counter[UUID] = Counter()
 
     def reached(point: str) -> None:
         if point == os.environ.get("CRASH_POINT"):
@@ -44,11 +51,15 @@ async def main() -> None:
 
         async def handle(event: Event) -> None:
             freeze.passed()
+            attempts[event.id] += 1
+            number = event.data["number"]
+            if number == poison or (number == flaky and attempts[event.id] <= len(LADDER)):
+                raise LookupError("a bug")
             async with database.transaction() as conn:
                 if await first_time(conn, group, event.id):
                     await conn.execute(
                         "INSERT INTO effect (event_id, key, number) VALUES (%s, %s, %s)",
-                        (event.id, event.subject, event.data["number"]),
+                        (event.id, event.subject, number),
                     )
 
         async with EventConsumer(
@@ -57,7 +68,14 @@ async def main() -> None:
             [os.environ["TOPIC"]],
             {"test.thing.happened.v1": handle},
             telemetry=build_telemetry(TelemetrySettings(service="consumer")),
-            settings=ConsumerSettings(session_timeout_s=6.0, commit_every_s=0.0, max_records=5),
+            settings=ConsumerSettings(
+                session_timeout_s=6.0,
+                commit_every_s=0.0,
+                max_records=5,
+                ladder=LADDER,
+                on_failure=OnFailure(os.environ.get("ON_FAILURE", "move_aside")),
+                static_member=os.environ.get("STATIC_MEMBER"),
+            ),
             reached=reached,
         ):
             await asyncio.Event().wait()

@@ -3,94 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from random import Random
 
 import pytest
 
-from month3_messaging.broker import Event, to_headers, to_value
+from month3_messaging.broker import Event
 from month3_messaging.deadletters import list_letters, replay
-from month3_messaging.inbox import first_time
-from month3_messaging.workers import (
-    ConsumerSettings,
-    EventConsumer,
-    Handler,
-    RetryStep,
-    dead_letter_topic,
-)
-from scalelab.clients.kafka import Message, open_producer
-from scalelab.clients.postgres import Database
+from month3_messaging.workers import EventConsumer, Handler, RetryStep, dead_letter_topic
+from scalelab.clients.kafka import open_producer
 from scalelab.errors import CorruptData, InvariantBroken, Unavailable
 from scalelab.telemetry import Telemetry, TelemetrySettings, build_telemetry
 from tests.integration.month3.messaging_bed import DEADLINE_S, make_event, poll_until, read_topic
-
-KIND = "test.thing.happened.v1"
-LADDER = (RetryStep("5s", 0.05), RetryStep("1m", 0.1))
-FAST = ConsumerSettings(
-    ladder=LADDER,
-    backoff_s=(0.01, 0.05),
-    commit_every_s=0.0,
-    restart_s=0.1,
-    revoke_grace_s=1.0,
-    session_timeout_s=6.0,
+from tests.integration.month3.workers.effects_bed import (
+    FAST,
+    KIND,
+    LADDER,
+    Effects,
+    numbered,
+    publish,
 )
-
-
-async def publish(bootstrap: str, topic: str, events: Sequence[Event]) -> None:
-    async with open_producer(bootstrap, "test") as producer:
-        await producer.send_all(
-            Message(topic, event.subject, to_value(event), to_headers(event)) for event in events
-        )
-
-
-class Effects:
-    """A handler with an effect in the database, guarded by the inbox, and hooks for trouble."""
-
-    def __init__(self, database: Database, group: str) -> None:
-        self.database = database
-        self.group = group
-        self.attempts: Counter[Any] = Counter()
-        self.trouble: Callable[[Event], Awaitable[None]] | None = None
-
-    async def __call__(self, event: Event) -> None:
-        self.attempts[event.id] += 1
-        async with self.database.transaction() as conn:
-            if not await first_time(conn, self.group, event.id):
-                return
-            await conn.execute(
-                "INSERT INTO effect (event_id, key, number) VALUES (%s, %s, %s)",
-                (event.id, event.subject, event.data["number"]),
-            )
-            if self.trouble is not None:
-                await self.trouble(event)
-
-    async def count(self) -> int:
-        return sum(map(len, (await self.by_key()).values()))
-
-    async def by_key(self) -> Mapping[str, list[int]]:
-        async with self.database.autocommit() as conn:
-            cursor = await conn.execute("SELECT key, number FROM effect ORDER BY id")
-            found: defaultdict[str, list[int]] = defaultdict(list)
-            for key, number in await cursor.fetchall():
-                found[key].append(number)
-            return found
-
-    async def reaches(self, count: int) -> None:
-        async def enough() -> bool:
-            return await self.count() >= count
-
-        await poll_until(enough, f"{count} effects")
-
-
-def numbered(keys: int, each: int) -> list[Event]:
-    return [make_event(f"key-{key}", n) for n in range(each) for key in range(keys)]
-
-
-@pytest.fixture
-def effects(database: Database, topic_prefix: str) -> Effects:
-    return Effects(database, f"{topic_prefix}group")
 
 
 @pytest.fixture
@@ -192,6 +124,47 @@ async def test_a_retry_that_succeeds_has_its_effect(
     async with consumer:
         await effects.reaches(1)
     assert effects.attempts[event.id] == 2
+
+
+class Drawn(Random):
+    """Draws what it was told, in turn, then 0."""
+
+    def __init__(self, *units: float) -> None:
+        super().__init__()
+        self._units = list(units)
+
+    def random(self) -> float:
+        return self._units.pop(0) if self._units else 0.0
+
+
+async def test_events_on_a_rung_do_not_wait_for_each_other(
+    kafka_bootstrap: str, topic: str, effects: Effects, telemetry: Telemetry
+) -> None:
+    """Full jitter lets the first of two failed events wait an hour and the second not at all: the
+    second comes back while the first still waits on the same delay topic."""
+
+    async def fail_once(event: Event) -> None:
+        if effects.attempts[event.id] == 1:
+            raise LookupError("a bug that goes away")
+
+    effects.trouble = fail_once
+    late, soon = make_event("key", 1), make_event("other", 2)
+    async with EventConsumer(
+        kafka_bootstrap,
+        effects.group,
+        [topic],
+        {KIND: effects},
+        telemetry=telemetry,
+        settings=replace(FAST, ladder=(RetryStep("1h", 3600.0),), revoke_grace_s=0.0),
+        rng=Drawn(1.0),
+    ):
+        rung = f"{topic}.{effects.group}.retry.1h"
+        await publish(kafka_bootstrap, topic, [late])
+        await read_topic(kafka_bootstrap, rung, lambda seen: len(seen) >= 1)
+        await publish(kafka_bootstrap, topic, [soon])
+        await effects.reaches(1)
+    assert await effects.by_key() == {"other": [2]}
+    assert effects.attempts[late.id] == 1
 
 
 async def test_an_outage_of_a_dependency_keeps_events_in_place_and_in_order(

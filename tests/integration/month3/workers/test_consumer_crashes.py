@@ -14,9 +14,10 @@ import psutil
 import pytest
 
 from month3_messaging.broker import to_headers, to_value
+from month3_messaging.workers import dead_letter_topic
 from scalelab.clients.kafka import Message, open_producer
 from scalelab.clients.postgres import Database
-from tests.integration.month3.messaging_bed import make_event, poll_until
+from tests.integration.month3.messaging_bed import make_event, poll_until, read_topic
 
 PROGRAM = Path(__file__).with_name("consumer_process.py")
 ROOT = Path(__file__).parents[4]
@@ -48,12 +49,14 @@ async def effects(database: Database) -> Mapping[str, list[int]]:
         return dict(await cursor.fetchall())
 
 
-async def publish(bootstrap: str, topic: str) -> None:
+async def publish(bootstrap: str, topic: str) -> list[str]:
+    """Every key's first event, every key's second …; their ids."""
     events = [make_event(key, number) for number in range(EACH) for key in KEYS]
     async with open_producer(bootstrap, "test") as producer:
         await producer.send_all(
             Message(topic, event.subject, to_value(event), to_headers(event)) for event in events
         )
+    return [str(event.id) for event in events]
 
 
 async def are_complete(database: Database) -> bool:
@@ -89,6 +92,44 @@ async def test_killed_consumers_have_each_effect_once(
     async with consumer(environment):
         await poll_until(lambda: are_complete(database), "all effects")
     assert await effects(database) == {key: list(range(EACH)) for key in KEYS}
+
+
+@pytest.mark.parametrize(
+    ("point", "passage"),
+    [("consumer.handled", 9), ("consumer.passed_on", 2)],
+)
+async def test_killed_consumers_that_hold_keys_keep_each_key_in_order(
+    point: str,
+    passage: int,
+    environment: dict[str, str],
+    database: Database,
+    kafka_bootstrap: str,
+    topic: str,
+) -> None:
+    """One event of every key fails at first and one always; two members die with keys waiting and
+    others far ahead of them. Nothing is lost: each event had its effect once, per key in order, or
+    is a letter."""
+    holding = {**environment, "ON_FAILURE": "hold_key", "FLAKY": "3", "POISON": "7"}
+    holding["STATIC_MEMBER"] = "mortal"  # whoever comes next need not wait for the dead
+    ids = await publish(kafka_bootstrap, topic)
+    for _ in range(2):
+        crash = {"CRASH_POINT": point, "CRASH_AT": str(passage)}
+        async with consumer({**holding, **crash}) as victim:
+            assert await asyncio.wait_for(victim.wait(), 60) == -signal.SIGKILL, "the fault bit"
+    poisoned = set(ids[7 * len(KEYS) : 8 * len(KEYS)])
+    dead = dead_letter_topic(topic, environment["GROUP"])
+    async with consumer(holding):
+        await read_topic(
+            kafka_bootstrap, dead, lambda seen: poisoned <= {one.headers["ce_id"] for one in seen}
+        )
+
+        async def all_else_is_done() -> bool:
+            return sum(map(len, (await effects(database)).values())) >= (EACH - 1) * len(KEYS)
+
+        await poll_until(all_else_is_done, "all other effects")
+    assert await effects(database) == {key: [n for n in range(EACH) if n != 7] for key in KEYS}
+    letters = await read_topic(kafka_bootstrap, dead, lambda seen: len(seen) >= len(KEYS))
+    assert {letter.headers["ce_id"] for letter in letters} == poisoned
 
 
 async def test_a_woken_zombie_changes_nothing(

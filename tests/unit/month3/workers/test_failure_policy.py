@@ -6,7 +6,6 @@ import pytest
 
 from month3_messaging.workers.failure_policy import (
     ATTEMPT,
-    DEFAULT_LADDER,
     DUE_MS,
     ERROR_STACK,
     ORIGIN_OFFSET,
@@ -20,6 +19,7 @@ from month3_messaging.workers.failure_policy import (
     forward,
     topics_of,
 )
+from month3_messaging.workers.ladder import DEFAULT_LADDER, ladder_of
 from scalelab.errors import (
     BreakerOpen,
     Conflict,
@@ -34,6 +34,7 @@ from scalelab.errors import (
     TooLarge,
     Unavailable,
 )
+from scalelab.resilience import Backoff
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,14 @@ def test_each_error_has_its_verdict(error: Exception, verdict: Verdict) -> None:
     assert classify(error) is verdict
 
 
-def fail(topic: str, headers: dict[str, str], verdict: Verdict = Verdict.RETRY_LATER) -> Forward:
+def fail(
+    topic: str,
+    headers: dict[str, str],
+    verdict: Verdict = Verdict.RETRY_LATER,
+    *,
+    random_unit: float = 1.0,
+    tried: int = 1,
+) -> Forward:
     return forward(
         verdict=verdict,
         failure=describe(LookupError("why"), "stack"),
@@ -71,6 +79,8 @@ def fail(topic: str, headers: dict[str, str], verdict: Verdict = Verdict.RETRY_L
         offset=42,
         headers=headers,
         now_ms=1_000_000,
+        random_unit=random_unit,
+        tried=tried,
     )
 
 
@@ -92,6 +102,18 @@ def test_the_ladder_ends_in_the_dead_letters() -> None:
     assert DUE_MS not in third.headers
 
 
+def test_the_wait_on_a_rung_is_drawn() -> None:
+    """Full jitter: from at once to the rung's longest wait."""
+    waits = [due_ms(fail("t", {}, random_unit=unit).headers) - 1_000_000 for unit in (0, 0.5, 1)]
+    assert waits == [0, 2_500, 5_000]
+
+
+def test_attempts_in_place_count() -> None:
+    """A letter says how often it was tried, wherever that was."""
+    letter = fail("orders.order", {}, Verdict.DEAD, tried=3)
+    assert attempts_so_far(letter.headers) == 3
+
+
 def test_poison_skips_the_ladder() -> None:
     """Dead at once."""
     assert fail("orders.order", {}, Verdict.DEAD).topic == "orders.order.shop.dlq"
@@ -102,6 +124,12 @@ def test_topics_are_those_that_forward_names() -> None:
     assert topics_of("orders.order", "shop", DEFAULT_LADDER) == (
         "orders.order.shop.retry.5s",
         "orders.order.shop.retry.1m",
+        "orders.order.shop.dlq",
+    )
+    capped = ladder_of(Backoff(first_s=1, factor=4, cap_s=4), tries=5)
+    assert topics_of("orders.order", "shop", capped) == (
+        "orders.order.shop.retry.1s",
+        "orders.order.shop.retry.4s",
         "orders.order.shop.dlq",
     )
 
