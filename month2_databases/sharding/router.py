@@ -7,6 +7,8 @@ looked up anywhere else, so a dead shard takes only its own keys with it: they g
 Guarantees
     G1  A read that brings the token of a write sees that write, or fails. It is never stale.
     G2  A token that is forged, malformed, of another shard or timeline means "read the primary".
+        With `maps`, one of another shard has the newest map asked first: the slot may have moved,
+        and its old primary still has the rows as they were.
     G3  Writes go to the primary of the key's shard and nowhere else.
     G4  With `maps`, a write is admitted by the shard itself under the version of the map that sent
         it there; refused as stale, it goes where the newest map says, a bounded number of times.
@@ -14,7 +16,7 @@ Guarantees
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Self
 from uuid import UUID
@@ -129,16 +131,31 @@ class ShardRouter:
 
         token: what the client brought, None if it brought none; then any live replica will do.
         An empty one asks for the primary.
-        Give exactly one of `order_id` and `user_id`.
+        Give exactly one of `order_id` and `user_id`. Unavailable code `shard_unknown` for a shard
+        that this router was not told of.
         """
         if (order_id is None) == (user_id is None):
             raise InvalidInput("a read is for an order or for a user", field="order_id")
-        name = self.shard_of_order(order_id) if order_id else self.shard_of_user(user_id or "")
+        slot = slot_of(order_id) if order_id else slot_for_key(user_id or "")
+        shard = self._shard_at(self.shard_map, slot)
         wanted = verify(token, self._keys)
-        on_primary = None
-        if token is not None and (wanted is None or wanted.server != name):
+        on_primary, newest = None, None
+        if token is not None and (wanted is None or wanted.server != shard.name):
             on_primary = Reason.TOKEN_REFUSED if token else Reason.ASKED_FOR
-        return ReadSession(self._shards[name], wanted, on_primary=on_primary, tell=self._tell)
+            newest = self._newest_for(slot) if wanted else None
+        return ReadSession(shard, wanted, on_primary=on_primary, newest=newest, tell=self._tell)
+
+    def _newest_for(self, slot: int) -> Callable[[], Awaitable[Shard]] | None:
+        """What asks the store of the maps where `slot` is, if the map is not a fixed one."""
+        maps = self._maps
+        if maps is None:
+            return None
+        known = maps.current.version
+
+        async def ask() -> Shard:
+            return self._shard_at((await maps.refresh(beyond=known)).shard_map, slot)
+
+        return ask
 
     def _write(self, slot: int) -> WriteSession:
         shard = self._shard_at(self.shard_map, slot)

@@ -6,7 +6,7 @@ HTTP answer wants to say: which shard, which server, in which role, and the toke
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -152,7 +152,8 @@ class WriteSession:
 class ReadSession:
     """One autocommit connection for reading, on a replica that may answer, else on the primary.
 
-    server_name, role and reason are set when the block begins.
+    shard, server_name, role and reason are set when the block begins. newest: asks where the rows
+    are by now, for a token of another shard; Unavailable if nobody can say.
     """
 
     def __init__(
@@ -161,19 +162,28 @@ class ReadSession:
         wanted: ConsistencyToken | None,
         *,
         on_primary: Reason | None,
+        newest: Callable[[], Awaitable[Shard]] | None = None,
         tell: Callable[[ReadRouted], None],
     ) -> None:
-        self._shard = shard
         self._wanted = wanted
         self._on_primary = on_primary
+        self._newest = newest
         self._tell = tell
         self._stack = AsyncExitStack()
-        self.shard = shard.name
-        self.server_name = shard.name
+        self._go_to(shard)
         self.role = Role.PRIMARY
         self.reason = Reason.NO_REPLICA
 
+    def _go_to(self, shard: Shard) -> None:
+        self._shard = shard
+        self.shard = shard.name
+        self.server_name = shard.name
+
     async def __aenter__(self) -> AsyncConnection:
+        if self._newest is not None and self._wanted is not None:
+            self._go_to(await self._newest())
+            if self._wanted.server == self.shard:
+                self._on_primary = None
         conn = await self._enter_replica()
         if conn is None:
             reading = self._shard.primary.autocommit(read_only=True)

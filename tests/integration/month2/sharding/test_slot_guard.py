@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from month2_databases.sharding import (
     SlotState,
     StaleShardMap,
     StoredMap,
+    WriteSession,
     admit,
     even,
     fence_slots,
@@ -55,10 +57,19 @@ class Bed:
     dsns: dict[str, str]
 
     async def write(self, value: int, *, on: ShardRouter | None = None) -> str:
-        session = (on or self.router).session_for_user(USER)
+        return (await self.session_of(value, on or self.router)).shard
+
+    async def token_of(self, value: int) -> str:
+        """Of a write of `value` by the router whose map is watched."""
+        token = (await self.session_of(value, self.router)).token
+        assert token is not None
+        return token
+
+    async def session_of(self, value: int, router: ShardRouter) -> WriteSession:
+        session = router.session_for_user(USER)
         async with session as conn:
             await conn.execute("INSERT INTO note VALUES (%s, %s)", (value, SLOT))
-        return session.shard
+        return session
 
     async def values(self, shard: str) -> list[int]:
         async with self.shards[shard].autocommit(read_only=True) as conn:
@@ -323,3 +334,41 @@ async def test_the_fast_path_names_a_refusal_and_does_not_blame_the_server(bed: 
         await refused(StaleShardMap)
         assert (await direct.execute(insert, (1, SLOT + 1), key=USER))[0] == 1
     assert await bed.values("a") == [1]
+
+
+async def test_a_token_of_the_new_shard_makes_an_old_map_look_again(bed: Bed) -> None:
+    """G1 of the router: the old primary still has the rows, and they are not what was written."""
+    stale = MapWatch(bed.store, clock=SystemClock(), initial=bed.watch.current)  # not entered
+    async with router_on(stale, bed.dsns) as router:
+        old_token = await bed.token_of(1)
+        await bed.hand_over()
+        new_token = await bed.token_of(2)
+        assert await read_by(router, old_token) == ("a", [1])
+        assert stale.current.version == 1
+        assert await read_by(router, new_token) == ("b", [2])
+        assert stale.current.version == 4
+        assert await read_by(router, old_token) == ("b", [2])
+
+
+async def test_a_token_of_another_shard_is_not_answered_from_an_old_map(
+    bed: Bed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the map's store away nobody knows where the write is: the read fails, it is not old."""
+    caplog.set_level(logging.CRITICAL, logger="psycopg.pool")
+    nobody = PostgresSettings("postgresql://nobody@127.0.0.1:1/none", acquire_timeout_s=0.3)
+    async with Database(nobody, name="maps") as away:
+        stale = MapWatch(MapStore(away), clock=SystemClock(), initial=bed.watch.current)
+        async with router_on(stale, bed.dsns) as router:
+            old_token = await bed.token_of(1)
+            await bed.hand_over()
+            new_token = await bed.token_of(2)
+            with pytest.raises(Unavailable):
+                await read_by(router, new_token)
+            assert await read_by(router, old_token) == ("a", [1])
+
+
+async def read_by(router: ShardRouter, token: str) -> tuple[str, list[int]]:
+    session = router.read_session(user_id=USER, token=token)
+    async with session as conn:
+        rows = await (await conn.execute("SELECT k FROM note ORDER BY k")).fetchall()
+    return session.server_name, [row[0] for row in rows]
