@@ -28,7 +28,7 @@ from month2_databases.replication.primary_log import shown
 from month2_databases.replication.read_policy import LEARNING, ReadPolicy
 from month2_databases.replication.session_router import SessionRouter
 from month2_databases.replication.sessions import ClientSession, WriteInReadSession
-from scalelab.clients.postgres_errors import Stage, translate
+from scalelab.clients.postgres_errors import Stage, no_connection, translate
 from scalelab.errors import ScalelabError, Unavailable
 
 Value = TypeVar("Value")
@@ -72,19 +72,20 @@ class SqlSessions:
     ) -> None:
         sizes = pools or PoolSizes()
         self._cluster = router.cluster
-        self._primary = _engine(settings.primary, sizes.primary_write, sizes.wait_s)
-        self._reader = _engine(settings.primary, sizes.primary_read, sizes.wait_s, read_only=True)
+        name, dsn = settings.name, settings.primary
+        self._primary = _Pool(name, dsn, sizes.primary_write, sizes.wait_s)
+        self._reader = _Pool(name, dsn, sizes.primary_read, sizes.wait_s, read_only=True)
         self._replicas = [
-            _engine(replica.dsn, sizes.replica, sizes.replica_wait_s, read_only=True)
-            for replica in settings.replicas
+            _Pool(one.name, one.dsn, sizes.replica, sizes.replica_wait_s, read_only=True)
+            for one in settings.replicas
         ]
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        for engine in (self._primary, self._reader, *self._replicas):
-            await engine.dispose()
+        for pool in (self._primary, self._reader, *self._replicas):
+            await pool.engine.dispose()
 
     @asynccontextmanager
     async def read(
@@ -111,7 +112,7 @@ class SqlSessions:
         name = self._cluster.name
         async with AsyncExitStack() as stack:
             with _errors(name, Stage.IN_TRANSACTION):
-                conn = await stack.enter_async_context(self._primary.connect())
+                conn = await stack.enter_async_context(self._primary.lend())
                 work = await conn.begin()
                 async with AsyncSession(conn, expire_on_commit=False) as session:
                     yield session
@@ -131,7 +132,7 @@ class SqlSessions:
             try:
                 async with AsyncExitStack() as trial:
                     with _read_errors(name):
-                        conn = await trial.enter_async_context(self._replicas[index].connect())
+                        conn = await trial.enter_async_context(self._replicas[index].lend())
                         if not await self._is_fit(conn, name, choice.floor):
                             continue
                     stack.push_async_exit(trial.pop_all())
@@ -139,7 +140,7 @@ class SqlSessions:
             except Unavailable:
                 continue
         with _read_errors(self._cluster.name):
-            return await stack.enter_async_context(self._reader.connect()), self._cluster.name
+            return await stack.enter_async_context(self._reader.lend()), self._cluster.name
 
     async def _is_fit(self, conn: SqlConnection, name: str, floor: ConsistencyToken | None) -> bool:
         if floor is None:
@@ -147,6 +148,33 @@ class SqlSessions:
         driver = await _driver(conn)
         fit = self._cluster.believes(driver, name, floor)
         return await self._cluster.confirms(driver, floor) if fit is None else fit
+
+
+class _Pool:
+    """An engine and how many of its connections are lent, which its own count does not tell from
+    those that the server has not let in yet."""
+
+    def __init__(
+        self, name: str, dsn: str, size: int, wait_s: float, *, read_only: bool = False
+    ) -> None:
+        self.engine = _engine(dsn, size, wait_s, read_only=read_only)
+        self._name = name
+        self._size = size
+        self._lent = 0
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncGenerator[SqlConnection, None]:
+        """A connection; Unavailable `pool_exhausted` if all of them stay lent to others."""
+        try:
+            conn = await self.engine.connect()
+        except NoConnection as error:
+            raise no_connection(self._name, self._lent, self._size) from error
+        self._lent += 1
+        try:
+            yield conn
+        finally:
+            await conn.close()
+            self._lent -= 1
 
 
 def _engine(dsn: str, size: int, wait_s: float, *, read_only: bool = False) -> AsyncEngine:
@@ -191,8 +219,6 @@ def _errors(name: str, stage: Stage) -> Generator[None, None, None]:
     """SQLAlchemy's errors, and the driver's inside them, in the words of the one error tree."""
     try:
         yield
-    except NoConnection as error:
-        raise Unavailable(f"no connection to {name}", code="database_unavailable") from error
     except DBAPIError as error:
         cause = error.orig
         if stage is Stage.READING and isinstance(cause, errors.ReadOnlySqlTransaction):

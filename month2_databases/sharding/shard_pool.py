@@ -13,6 +13,8 @@ Guarantees
     G3  A change whose caller was cancelled is not cancelled on the server: a commit that waits
         for its replica would become visible without it.
     G4  At most `size` connections and `waiting` callers behind them; opened when first needed.
+    G5  Who waits in vain for a connection is told why: `pool_exhausted` if all are lent to others,
+        `database_unavailable` if none can be had from the server.
 """
 
 from __future__ import annotations
@@ -34,7 +36,13 @@ from psycopg.sql import SQL, Composed
 
 from month2_databases.sharding.primary_gate import POLICY, PrimaryGate
 from month2_databases.sharding.slot_guard import SlotFenced, StaleShardMap, refusal_of
-from scalelab.clients.postgres_errors import Stage, lost, out_of_time, translate
+from scalelab.clients.postgres_errors import (
+    Stage,
+    lost,
+    no_connection,
+    out_of_time,
+    translate,
+)
 from scalelab.clock import Clock
 from scalelab.errors import DeadlineExceeded, OutcomeUnknown, Overloaded, Unavailable
 
@@ -69,6 +77,7 @@ class ShardPool:
         self._idle: list[_Lane] = []
         self._waiters: deque[asyncio.Future[_Lane | None]] = deque()
         self._open = 0
+        self._opening = 0
         self._closed = False
         self._watched_until_s = -math.inf
 
@@ -170,14 +179,14 @@ class ShardPool:
             elif waiter in self._waiters:  # or it was passed over when its turn came
                 self._waiters.remove(waiter)
             if isinstance(error, TimeoutError):
-                raise Unavailable(
-                    f"no connection to {self.name} became free in time", code="database_unavailable"
-                ) from error
+                lent = self._open - self._opening - len(self._idle)
+                raise no_connection(self.name, lent, self._settings.size) from error
             raise
         return lane if lane is not None else await self._connect(deadline_s)
 
     async def _connect(self, deadline_s: float) -> _Lane:
         self._open += 1
+        self._opening += 1
         try:
             async with asyncio.timeout_at(deadline_s):
                 conn = await AsyncConnection[Row].connect(
@@ -195,6 +204,8 @@ class ShardPool:
             if isinstance(error, TimeoutError):
                 raise DeadlineExceeded(f"{self.name} took too long to let us in") from error
             raise
+        finally:
+            self._opening -= 1
         return _Lane(conn)
 
     def _release(self, lane: _Lane) -> None:
