@@ -75,18 +75,30 @@ class ShardBackups:
             restore_point(self.dsns, point)
         for name in taken:
             self.ship(name)
-        pruned = {name: self.tools[name].prune(keep) for name in taken}
+        pruned = self.prune(list(taken), keep=keep)
         shown = {
             name: {
                 "id": record.id,
                 "bytes": record.bytes,
                 "ended_at": record.stopped_at,
-                "removed": list(pruned[name].backups),
-                "freed_bytes": pruned[name].bytes,
+                **pruned[name],
             }
             for name, record in taken.items()
         }
         return {"shards": shown, "point": point}
+
+    def prune(
+        self, names: list[str] | None = None, *, keep: int = KEEP_BACKUPS
+    ) -> dict[str, dict[str, Any]]:
+        """Remove all but the `keep` newest backups of each, and the log that served them alone.
+
+        It needs no room and no running shard. Raises InvalidInput for a `keep` below 1.
+        """
+        pruned = {name: self.tools[name].prune(keep) for name in self.chosen(names)}
+        return {
+            name: {"removed": list(one.backups), "freed_bytes": one.bytes}
+            for name, one in pruned.items()
+        }
 
     def verify(self, names: list[str] | None = None) -> dict[str, int]:
         """Read every file of the repositories again; how many are right. Raises CorruptData."""

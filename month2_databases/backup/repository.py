@@ -164,6 +164,6 @@ def disk_full(folder: Path, what: str) -> Unavailable:
     """The error of a disk without room."""
     return Unavailable(
         f"{what} was not written: the disk of {folder} is full. Earlier backups are untouched. "
-        "Try: make room, then backup again.",
+        "Try: make room, or prune old backups, then backup again.",
         code="backup_disk_full",
     )

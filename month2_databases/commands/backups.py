@@ -27,14 +27,15 @@ if TYPE_CHECKING:
 ShardOption = Annotated[
     list[str] | None, typer.Option("--shard", help="Only this primary. Repeatable; default: all.")
 ]
+KeepOption = Annotated[
+    int, typer.Option(min=1, max=1000, help="Backups of each primary that stay.")
+]
 
 
 def backup(
     context: typer.Context,
     shard: ShardOption = None,
-    keep: Annotated[
-        int, typer.Option(min=1, max=1000, help="Backups of each primary that stay.")
-    ] = 3,
+    keep: KeepOption = 3,
     as_json: JsonFlag = False,
 ) -> None:
     """Take a full, sealed backup of every primary, and one point that all of them share.
@@ -57,6 +58,29 @@ def backup(
     show_table(("primary", "backup", "size", "older removed"), rows)
     if told["point"]:
         say(f"One point of all: ./lab month2 restore --point {told['point']}")
+
+
+def prune(
+    context: typer.Context,
+    keep: KeepOption = 3,
+    shard: ShardOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Remove all but the newest few backups and the log that served them alone; take none.
+
+    For a disk that is full already: it needs no room. `backup` does the same at its end.
+
+    Examples:  ./lab month2 prune --keep 1   ·   ./lab month2 prune --shard shard-0
+    """
+    with in_a_sentence():
+        told = _backups(context).prune(shard, keep=keep)
+    if as_json:
+        emit_json({"shards": told})
+        return
+    rows = [
+        (name, len(one["removed"]), human_bytes(one["freed_bytes"])) for name, one in told.items()
+    ]
+    show_table(("primary", "backups removed", "freed"), rows)
 
 
 def restore(

@@ -18,7 +18,7 @@ app.add_typer(month2, rich_help_panel="Stacks")
 
 for _command in (moving.orders, moving.shards, moving.move, moving.resume, moving.abort):
     month2.command(rich_help_panel=_MOVING)(_command)
-for _command in (backups.backup, backups.restore, backups.verify, backups.drill):
+for _command in (backups.backup, backups.restore, backups.verify, backups.prune, backups.drill):
     month2.command(rich_help_panel=_PAST)(_command)
 for _command in (watching.slots, watching.recover, watching.migrate):
     month2.command(rich_help_panel=_WATCH)(_command)

@@ -71,13 +71,9 @@ def start_recovering(
     runtime.start(primary)
     root = root or runtime.data / f"{name}-repository"
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    account = server_account()
-    owner = Owner(account.uid, account.gid) if account else None
     made: FolderTool | PgBackRest
     if tool == "folder":
-        programs = providers.obtain(POSTGRES).path.parent
-        folder = FolderSettings(root, primary.superuser_dsn(), programs, owner)
-        made = FolderTool(folder, bytes.fromhex(_key(runtime, name)))
+        made = folder_tool(runtime, primary, providers, root)
     else:
         made = PgBackRest(
             PgBackRestSettings(
@@ -87,7 +83,7 @@ def start_recovering(
                 primary.port,
                 primary.password("postgres"),
                 runtime.secret(f"{name}.backup"),
-                owner,
+                _owner(),
             )
         )
     primary.settings |= made.archive_settings()
@@ -95,6 +91,15 @@ def start_recovering(
     if isinstance(made, PgBackRest):
         made.create_stanza()
     return Recovering(runtime, primary, made)
+
+
+def folder_tool(
+    runtime: Runtime, primary: Postgres, providers: Providers, root: Path
+) -> FolderTool:
+    """Our own tool for `primary` on the repository at `root`, with the key of that server."""
+    programs = providers.obtain(POSTGRES).path.parent
+    settings = FolderSettings(root, primary.superuser_dsn(), programs, _owner())
+    return FolderTool(settings, bytes.fromhex(_key(runtime, primary.name)))
 
 
 def start_receiver(recovering: Recovering) -> WalReceiver:
@@ -106,6 +111,11 @@ def start_receiver(recovering: Recovering) -> WalReceiver:
     recovering.runtime.start(receiver)
     recovering.primary.set_synchronous([receiver.name])
     return receiver
+
+
+def _owner() -> Owner | None:
+    account = server_account()
+    return Owner(account.uid, account.gid) if account else None
 
 
 def _key(runtime: Runtime, name: str) -> str:

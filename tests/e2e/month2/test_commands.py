@@ -66,6 +66,8 @@ def test_a_backup_leaves_as_many_as_it_was_told_to_keep(lab_root: Path) -> None:
     taken = told(lab_root, "backup", "--shard", SHARDS[1], "--keep", "1")["shards"][SHARDS[1]]
     assert taken["removed"][-1] == earlier
     assert taken["freed_bytes"] > 0
+    pruned = told(lab_root, "prune", "--shard", SHARDS[1], "--keep", "1")["shards"]
+    assert pruned == {SHARDS[1]: {"removed": [], "freed_bytes": 0}}
     assert told(lab_root, "verify", "--shard", SHARDS[1])["files"][SHARDS[1]] >= 3
 
 
