@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from month3_messaging.topology import DATABASES, PORTS, Addresses
+from month3_messaging.topology import DATABASES, LISTENERS, PORTS, Addresses
 from scalelab.security.kept_secrets import database_passwords
 
 DATABASE_HOST = "postgres"
@@ -21,7 +21,7 @@ KAFKA_PORT = 9092
 def container_addresses(folder: Path) -> Addresses:
     """Where everything is between containers: each process's host is its service's name."""
     return Addresses(
-        ports={**PORTS, "kafka": KAFKA_PORT},
+        ports={**PORTS, **LISTENERS, "kafka": KAFKA_PORT},
         hosts={name: name for name in PORTS},
         dsns={
             name: f"postgresql://{name}@{DATABASE_HOST}/{name}?passfile={folder}/pgpass"

@@ -12,9 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from month3_messaging.status import PATH
 from month3_messaging.topology import (
     DATABASES,
     JOBS,
+    LISTENERS,
     PORTS,
     SERVICES,
     Addresses,
@@ -40,6 +42,7 @@ class Stack:
         at = self.addresses
         return [
             ("orders", at.url("orders") + "/docs"),
+            ("order status, pushed", f"ws://127.0.0.1:{at.ports['orders-live']}{PATH}"),
             ("the worker's metrics", at.url("orders-worker") + "/metrics"),
             ("the partners' books", at.url("partners") + "/internal/v1/books"),
             ("the dead-letter desk", at.url("desk") + "/desk/sign-in"),
@@ -57,7 +60,8 @@ def start_stack(runtime: Runtime, *, products: int = 100, pieces: int = 1000) ->
     products, pieces: what is on the shelves of a new stack. Raises ServerMissing or ServerFailed
     with a sentence for a person.
     """
-    ports = {name: runtime.port(name, default) for name, default in PORTS.items()}
+    defaults = {**PORTS, **LISTENERS}
+    ports = {name: runtime.port(name, default) for name, default in defaults.items()}
     postgres = Postgres("postgres", port=ports["postgres"])
     kafka = Kafka("kafka", port=ports["kafka"])
     runtime.start(postgres, kafka)

@@ -25,6 +25,9 @@ PORTS: Mapping[str, int] = {
 }
 """The fixed default port of everything `lab up month3` starts; a taken one is replaced."""
 
+LISTENERS: Mapping[str, int] = {"orders-live": 8310}
+"""Second ports of processes that have one, with their defaults: the orders' WebSocket."""
+
 DATABASES = ("orders", "partners", "desk")
 """Each service's own database, with a role of the same name."""
 
@@ -54,8 +57,8 @@ READERS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where everything is. hosts, ports: by process name. dsns: by database. key_file: the
-    issuer's signing key."""
+    """Where everything is. hosts, ports: by process name; ports: of listeners too. dsns: by
+    database. key_file: the issuer's signing key."""
 
     ports: Mapping[str, int]
     hosts: Mapping[str, str]
@@ -96,6 +99,7 @@ def _partners(at: Addresses) -> dict[str, str]:
 
 def _orders(at: Addresses) -> dict[str, str]:
     return {
+        "LIVE_PORT": str(at.ports["orders-live"]),
         "DATABASE_DSN": at.dsns["orders"],
         "PARTNERS_URL": at.url("partners"),
         "JWKS_URL": at.url("issuer") + "/.well-known/jwks.json",

@@ -1,4 +1,4 @@
-"""The orders' door: the API, the status stream and the long poll on one database. Wiring only.
+"""The orders' door: the API, and status by stream, long poll and WebSocket. Wiring only.
 
 Failure policies: a partner away means that nothing is placed (503), reads go on. Kafka away is
 not noticed here: events wait in the outbox.
@@ -24,7 +24,13 @@ from month3_messaging.orders import (
     orders_router,
     sessions_on,
 )
-from month3_messaging.status import StatusApi, StatusHub, long_poll_router, status_router
+from month3_messaging.status import (
+    StatusApi,
+    StatusHub,
+    long_poll_router,
+    serve_status_sockets,
+    status_router,
+)
 from scalelab.clients.http import HttpClient
 from scalelab.clients.migrations import upgrade
 from scalelab.clients.postgres import Database, PostgresSettings
@@ -38,12 +44,14 @@ from scalelab.web import create_app
 class DoorSettings(BaseSettings):
     """Environment variables ORDERS_… . hold_ttl_s: how long stock is held for an order that is not
     paid yet. payment_time_limit_s: after which a pending order is cancelled; the worker must be
-    told the same. partners_deadline_s: all attempts at the partners together."""
+    told the same. partners_deadline_s: all attempts at the partners together. live_port: of the
+    WebSocket listener, which is no ASGI app and so has a port of its own."""
 
     model_config = SettingsConfigDict(env_prefix="ORDERS_", frozen=True)
 
     host: str = "127.0.0.1"
     port: int = 8301
+    live_port: int = 8310
     database_dsn: str
     partners_url: str
     jwks_url: str
@@ -97,9 +105,19 @@ def create_door(settings: DoorSettings, telemetry: Telemetry) -> FastAPI:
     hub = StatusHub([database], log=telemetry.log)
     status = StatusApi(hub, sessions, verifier, settings.heartbeat_s)
 
+    live = serve_status_sockets(
+        hub,
+        sessions,
+        verifier,
+        clock=clock,
+        log=telemetry.log,
+        host=settings.host,
+        port=settings.live_port,
+    )
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None, None]:
-        async with database, partners, hub:
+        async with database, partners, hub, live:
             yield
 
     return create_app(

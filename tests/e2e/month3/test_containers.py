@@ -18,6 +18,7 @@ from month3_messaging.orderload import follow, place_orders
 from month3_messaging.topology import PORTS, TOKEN_AUDIENCE, TOKEN_ISSUER
 from scalelab.clients.http import HttpClient
 from scalelab.lab.containers import ContainerBed, Project
+from tests.e2e.month3.watching import watched
 from tests.fixtures.beds import check_states, minted, running
 
 FILE = Path(__file__).resolve().parents[3] / "month3_messaging" / "docker-compose.yml"
@@ -37,7 +38,7 @@ pytestmark = [pytest.mark.bed, pytest.mark.timeout(2700)]
 @pytest.fixture(scope="module")
 def stack(container_bed: ContainerBed, request: pytest.FixtureRequest) -> Iterator[Project]:
     """The month's stack, healthy; taken down whole afterwards."""
-    ports = {"ORDERS_PORT": "orders"}
+    ports = {"ORDERS_PORT": "orders", "LIVE_PORT": "orders-live"}
     with running(
         container_bed, request.session, FILE, name=PROJECT, ports=ports, within_s=UP_WITHIN_S
     ) as project:
@@ -60,6 +61,17 @@ def books(stack: Project) -> dict[str, int]:
 def test_every_container_is_healthy_and_every_job_ended_well(stack: Project) -> None:
     """All parts of the native stack are there."""
     check_states(stack, PORTS, jobs=JOBS)
+
+
+async def test_an_order_is_watched_to_its_end_over_the_websocket(stack: Project) -> None:
+    """The second published port; every version of the order comes once, ascending."""
+    bearer = token_of(stack, "watching")
+    async with HttpClient(f"http://{stack.address('orders', 8301)}", timeout_s=60.0) as http:
+        placed = await place_orders(http, bearer, 1, products=20, random=Random(5))
+    (order_id,) = placed.accepted
+    seen = await watched(stack.address("orders", 8310), bearer, order_id, within_s=ENDS_WITHIN_S)
+    assert [version for version, _ in seen] == list(range(1, len(seen) + 1))
+    assert seen[-1][1] in {"confirmed", "payment_failed"}
 
 
 async def test_orders_end_once_though_broker_and_worker_are_killed(stack: Project) -> None:

@@ -18,6 +18,7 @@ from scalelab.clock import SystemClock
 from scalelab.errors import Forbidden, InvalidInput, Unauthenticated
 from scalelab.issuer import demo_token
 from tests.e2e.month3.conftest import PRODUCTS
+from tests.e2e.month3.watching import watched
 from tests.fixtures.tiers import Count
 
 pytestmark = pytest.mark.timeout(400)
@@ -110,6 +111,19 @@ async def test_orders_survive_the_death_of_everything_behind_the_door(
     assert not placed.still_open
     assert grown["kept_minor"] == placed.confirmed_minor
     assert grown["taken"] == grown["promised"]
+
+
+async def test_an_order_is_watched_to_its_end_over_the_websocket(
+    stack: Stack, http: HttpClient
+) -> None:
+    """Every version of it comes once, ascending, and the end is said."""
+    bearer = token_of(stack, "watching")
+    placed = await place_orders(http, bearer, 1, products=PRODUCTS, random=Random(2))
+    (order_id,) = placed.accepted
+    address = f"127.0.0.1:{stack.addresses.ports['orders-live']}"
+    seen = await watched(address, bearer, order_id, within_s=WITHIN_S)
+    assert [version for version, _ in seen] == list(range(1, len(seen) + 1))
+    assert seen[-1][1] in {"confirmed", "payment_failed"}
 
 
 async def test_nobody_without_a_token_places_an_order(stack: Stack, http: HttpClient) -> None:

@@ -71,8 +71,10 @@ def test_our_containers_are_closed(name: str) -> None:
 
 
 def test_the_door_alone_is_published() -> None:
-    """On 127.0.0.1."""
-    assert FILE.published == {"orders": ["127.0.0.1:${ORDERS_PORT:-8301}:8301"]}
+    """Both its ports, on 127.0.0.1."""
+    assert FILE.published == {
+        "orders": ["127.0.0.1:${ORDERS_PORT:-8301}:8301", "127.0.0.1:${LIVE_PORT:-8310}:8310"]
+    }
     FILE.check_loopback()
 
 
