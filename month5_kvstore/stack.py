@@ -74,6 +74,9 @@ def start_stack(
             "KVNODE_NODE_ID": str(node),
             "KVNODE_LOG_LEVEL": "warning",
             "KVNODE_FOLDER": str(runtime.root / "nodes" / str(node)),
+            "KVNODE_ETCD_CLIENTS": ",".join(
+                f"{other}=http://127.0.0.1:{port}" for other, port in ports.items()
+            ),
             "KVNODE_PEERS": ",".join(f"{other}={at}" for other, at in found.items()),
             **{f"KVNODE_{name.upper()}": value for name, value in (settings or {}).items()},
         }

@@ -19,6 +19,7 @@ from fastapi import APIRouter, FastAPI
 from prometheus_client import Gauge
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from month5_kvstore.etcd_api import Member, gateway_router
 from month5_kvstore.log import Identity, PosixDisk, initialise
 from month5_kvstore.node.api import data_router
 from month5_kvstore.node.node import Node, NodeConfig
@@ -38,6 +39,7 @@ class NodeSettings(BaseSettings):
 
     folder: of the log. peers: `1=127.0.0.1:7001,2=…`, all nodes, this one too; where they hear each
     other. tick_ms: the election time-out is drawn from election_ticks to twice as many of them.
+    etcd_clients: `1=http://127.0.0.1:8501,2=…`, where etcd's clients find each node; or nothing.
     """
 
     model_config = SettingsConfigDict(env_prefix="KVNODE_", frozen=True)
@@ -54,6 +56,7 @@ class NodeSettings(BaseSettings):
     snapshot_entries: int = 10_000
     history: int = 10_000
     segment_bytes: int = 64 << 20
+    etcd_clients: str = ""
     trace_export: str = "none"
     log_level: str = "info"
 
@@ -83,6 +86,17 @@ def config_of(settings: NodeSettings) -> NodeConfig:
     )
 
 
+def etcd_clients_of(settings: NodeSettings) -> dict[int, tuple[str, ...]]:
+    """Node to addresses. Raises InvalidInput for what cannot be read."""
+    found: dict[int, tuple[str, ...]] = {}
+    for part in filter(None, settings.etcd_clients.split(",")):
+        node, _, url = part.partition("=")
+        if not node.isdigit() or not url.startswith("http"):
+            raise InvalidInput(f"{part!r} is not ID=URL", field="etcd_clients")
+        found[int(node)] = (*found.get(int(node), ()), url)
+    return found
+
+
 def prepare(settings: NodeSettings) -> None:
     """Make the folder of a new node. One that is there already stays as it is."""
     settings.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -94,12 +108,18 @@ def prepare(settings: NodeSettings) -> None:
 def create(settings: NodeSettings, telemetry: Telemetry) -> FastAPI:
     """The app; its lifespan is the node's."""
     running: list[Node] = []
-    config = config_of(settings)
+    members: list[Member] = []
+    config, clients = config_of(settings), etcd_clients_of(settings)
 
     def node_of() -> Node:
         if not running:
             raise Unavailable("the node is not running")
         return running[0]
+
+    def member_of() -> Member:
+        if not members:
+            raise Unavailable("the node is not running")
+        return members[0]
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
@@ -107,15 +127,20 @@ def create(settings: NodeSettings, telemetry: Telemetry) -> FastAPI:
             config, clock=SystemClock(), log=telemetry.log, on_fatal=_end_with(telemetry.log)
         ) as node:
             running.append(node)
+            members.append(Member(node, clients))
             try:
                 yield
             finally:
                 running.clear()
+                members.clear()
 
     measure = _gauges(telemetry, node_of)
+    routers = [data_router(node_of), _admin_router(node_of)]
+    if clients:
+        routers.append(gateway_router(member_of))
     return create_app(
         telemetry=telemetry,
-        routers=[data_router(node_of), _admin_router(node_of)],
+        routers=routers,
         lifespan=lifespan,
         limits=Limits(body_bytes=_BODY_BYTES_MAX),
         title="key-value store",

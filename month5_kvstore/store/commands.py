@@ -33,12 +33,16 @@ class Relation(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """A condition on one key. operand: bytes for VALUE, else an integer."""
+    """A condition on one key, or on all of an `Interval(key, end)`.
+
+    operand: bytes for VALUE, else an integer.
+    """
 
     key: bytes
     target: Target
     relation: Relation
     operand: bytes | int
+    end: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from scalelab.errors import InvalidInput, TooLarge
 KEY_BYTES_MAX = 4096
 VALUE_BYTES_MAX = 1 << 20
 OPERATIONS_MAX = 128
+LEASE_MAX = (1 << 63) - 1
 TTL_MS_MAX = 10 * 365 * 86_400_000
 
 
@@ -40,7 +41,7 @@ def check(command: Command) -> None:
             _check_transaction(command)
         case Grant(ttl_ms, lease):
             _check_ttl(ttl_ms)
-            _check_range("id", lease, 0, 1 << 62)
+            _check_range("id", lease, 0, LEASE_MAX)
         case OpenSession(ttl_ms):
             _check_ttl(ttl_ms)
         case Compact(revision):
@@ -70,6 +71,7 @@ def _check_transaction(transaction: Transaction) -> None:
 def _check_compares(compares: Iterable[Compare]) -> None:
     for compare in compares:
         _check_key("key", compare.key)
+        _check_interval(Interval(compare.key, compare.end))
         if isinstance(compare.operand, bytes) != (compare.target == Target.VALUE):
             raise InvalidInput(
                 "a value is compared to bytes, all else to a number", field="operand"
@@ -87,7 +89,7 @@ def _check_operation(operation: Operation) -> None:
                 )
             if operation.keep_value and operation.value:
                 raise InvalidInput("give a value or keep the old one, not both", field="value")
-            _check_range("lease", operation.lease, 0, 1 << 62)
+            _check_range("lease", operation.lease, 0, LEASE_MAX)
         case Delete():
             _check_interval(operation.interval)
         case Range():

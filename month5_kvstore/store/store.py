@@ -23,11 +23,13 @@ Ongaro 2014; differs in: time is the log's, and the quota stands in the log.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from month5_kvstore.store.commands import (
     Answer,
     Command,
     Compact,
+    Compare,
     Delete,
     Deleted,
     Disarm,
@@ -153,10 +155,12 @@ class Store:
     def _carry_out(self, command: Command) -> Answer:
         match command:
             case Put() | Delete():
+                if isinstance(command, Put) and command.lease:
+                    self.leases.get(command.lease)  # told first, whatever else is wrong
                 return self._transact((command,))[0]
             case Transaction():
                 refuse_duplicates(command)
-                met = all(holds(one, self.keys.get(one.key)) for one in command.compares)
+                met = all(map(self._meets, command.compares))
                 answers = self._transact(command.then if met else command.otherwise)
                 return TransactionDone(self.revision, met, answers)
             case Grant(ttl_ms, wanted):
@@ -201,6 +205,14 @@ class Store:
         self._commit(changes)
         return answers
 
+    def _meets(self, compare: Compare) -> bool:
+        """Of an interval: whether all keys that are there do; where none is, as one that is not."""
+        if compare.end is None:
+            return holds(compare, self.keys.get(compare.key))
+        found = self.keys.range(Interval(compare.key, compare.end))
+        tips = [tip for _, tip in found if tip.version] or [None]
+        return all(holds(compare, tip) for tip in tips)
+
     def _growth(self, put: Put) -> int:
         """Bytes that it will add. Raises KeyMissing, LeaseMissing."""
         size = len(put.value)
@@ -222,7 +234,8 @@ class Store:
                 told = tuple(gone) if want_previous else ()
                 return Deleted(self.revision + bool(changes), len(gone), told)
             case Range():
-                return self.find(operation)
+                found = self.find(operation)
+                return replace(found, revision=self.revision + bool(changes))
 
     def _put(self, put: Put, changes: list[Change]) -> PutDone:
         tip = self.keys.get(put.key)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -22,7 +22,11 @@ from starlette.types import Receive, Scope, Send
 from scalelab.errors import InvalidInput
 from scalelab.web.lifecycle import Lifecycle
 
-_HEARTBEAT = b": keep-alive\n\n"
+
+class Encodable(Protocol):
+    """Something that knows its bytes on the wire."""
+
+    def encode(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +65,16 @@ class EventStream(Response):
     """Answers with the events of an async generator until it ends, the caller goes, or drain.
 
     heartbeat_s: silence after which a comment is sent. send_timeout_s: how long a caller may
-    refuse to read before the connection is given up.
+    refuse to read before the connection is given up. A stream of something else than events is a
+    subclass with a `media_type` and a `heartbeat` of its own.
     """
 
     media_type = "text/event-stream"
+    heartbeat: ClassVar[bytes] = b": keep-alive\n\n"
 
     def __init__(
         self,
-        events: AsyncGenerator[Event, Any],
+        events: AsyncGenerator[Encodable, Any],
         *,
         heartbeat_s: float = 15.0,
         send_timeout_s: float = 30.0,
@@ -83,7 +89,7 @@ class EventStream(Response):
         lifecycle: Lifecycle = scope["app"].state.lifecycle
         gone = asyncio.create_task(_until_gone(receive), name="sse-disconnect")
         drained = asyncio.create_task(lifecycle.draining.wait(), name="sse-drain")
-        coming: asyncio.Task[Event | None] | None = None
+        coming: asyncio.Task[Encodable | None] | None = None
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         try:
             await send(start)
@@ -104,13 +110,13 @@ class EventStream(Response):
                 if drained in done:
                     break
                 if not done:
-                    await self._write(send, _HEARTBEAT)
+                    await self._write(send, self.heartbeat)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             await _finish([task for task in (coming, gone, drained) if task is not None])
             await self._events.aclose()
 
-    async def _next(self) -> Event | None:
+    async def _next(self) -> Encodable | None:
         return await anext(self._events, None)
 
     async def _write(self, send: Send, data: bytes) -> None:
