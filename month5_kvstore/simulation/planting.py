@@ -106,15 +106,16 @@ def replaced(source: str, before: str, after: str) -> str:
 class Planted:
     """A copy with a bug. It takes plans of the true package and gives back its own outcomes."""
 
-    def __init__(self, file: str, before: str, after: str) -> None:
-        """Load it. file: `raft/election.py`; before: occurs there once. Empty: no bug at all."""
+    def __init__(self, file: str, before: str, after: str, *, room: str = "simulation") -> None:
+        """Load it. file: `raft/election.py`; before: occurs there once. Empty: no bug at all.
+        room: of the month, to be loaded with all that it imports; `door` is its package."""
         if before:
             replaced((_MONTH / file).read_text(encoding="utf-8"), before, after)
         finder: Any = _Finder(file, before, after)
         _forget()
         sys.meta_path.insert(0, finder)
         try:
-            importlib.import_module(f"{_ALIAS}.simulation")
+            self.door: Any = importlib.import_module(f"{_ALIAS}.{room}")
             self._modules = {name: sys.modules[name] for name in _planted()}
         finally:
             sys.meta_path.remove(finder)
