@@ -135,12 +135,13 @@ class RabbitBroker:
     ) -> AsyncGenerator[RabbitSubscription]:
         """A connection of its own: what it had in hand goes back to the queue when it closes."""
         connection = await _connect(self._settings)
+        subscription = RabbitSubscription(topic)
         try:
-            subscription = RabbitSubscription(topic)
             with map_errors():
                 await subscription.consume(connection, group, member, in_hand)
             yield subscription
         finally:
+            await subscription.leave()
             await _closed(connection)
 
     @asynccontextmanager
@@ -185,6 +186,7 @@ class RabbitSubscription:
         self._topic = topic
         self._arrived: asyncio.Queue[tuple[int, AbstractIncomingMessage]] = asyncio.Queue()
         self._connection: AbstractConnection | None = None
+        self._channels: list[AbstractChannel] = []
         self._resumed = asyncio.Event()
         self._resumed.set()
 
@@ -195,6 +197,7 @@ class RabbitSubscription:
         self._connection = connection
         for lane in range(_queues(self._topic)):
             channel = await connection.channel()
+            self._channels.append(channel)
             await channel.set_qos(prefetch_count=1 if self._topic.keyed else in_hand)
             queue: AbstractQueue = await channel.get_queue(
                 queue_name(self._topic, group, lane), ensure=False
@@ -204,6 +207,17 @@ class RabbitSubscription:
                 self._arrived.put_nowait((lane, message))
 
             await queue.consume(arrived, consumer_tag=f"{member}.{lane}")
+
+    async def leave(self) -> None:
+        """Close the channels, each of which has heard its acks by then.
+
+        A connection's end alone overtakes them, and what was acked last is delivered again.
+        """
+        with suppress(*GONE):
+            async with asyncio.timeout(10.0):
+                for channel in self._channels:
+                    if self._connection is not None and not _lost(self._connection):
+                        await channel.close()
 
     async def receive(self, max_messages: int = 100, *, wait_s: float = 1.0) -> list[Delivery]:
         """What the broker sent, up to the window; waits in steps, so that a loss is noticed."""
