@@ -211,7 +211,9 @@ class RabbitSubscription:
     async def leave(self) -> None:
         """Close the channels, each of which has heard its acks by then.
 
-        A connection's end alone overtakes them, and what was acked last is delivered again.
+        A connection's end alone overtakes them, and what was acked last is delivered again. So is,
+        still, what a channel held back: it has at most 32 commands at a time on their way to a
+        quorum queue, and forgets the rest when it ends.
         """
         with suppress(*GONE):
             async with asyncio.timeout(10.0):

