@@ -27,6 +27,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 pytest_plugins = [
     "tests.fixtures.tiers",
     "tests.fixtures.servers",
+    "tests.fixtures.databases",
     "tests.fixtures.ring",
     "tests.fixtures.shop",
     "tests.fixtures.beds",

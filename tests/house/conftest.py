@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,15 @@ import pytest
 def root() -> Path:
     """The repository that these tests judge."""
     return Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_collector() -> Iterator[None]:
+    """The syntax trees of all sources are a million objects without a cycle, and looking for one
+    again and again takes longer than making them."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

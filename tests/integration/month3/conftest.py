@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import AsyncIterator
 
@@ -15,6 +14,7 @@ from scalelab.clients.kafka import ensure_topics
 from scalelab.clients.migrations import upgrade
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.telemetry import Telemetry, TelemetrySettings, build_telemetry
+from tests.fixtures.databases import DatabaseOf
 from tests.integration.month3.orders_bed import Shop, open_shop
 
 
@@ -23,17 +23,24 @@ def telemetry() -> Telemetry:
     return build_telemetry(TelemetrySettings(service="test"), stream=io.StringIO())
 
 
-@pytest.fixture
-def tables_dsn(database_dsn: str) -> str:
-    """A fresh database with outbox, inbox and a table for effects."""
-    with psycopg.connect(database_dsn) as conn:
+def _create_tables(dsn: str) -> None:
+    with psycopg.connect(dsn) as conn:
         conn.execute(outbox.DDL)
         conn.execute(inbox.DDL)
         conn.execute(
             "CREATE TABLE effect (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
             " event_id uuid, key text, number int)"
         )
-    return database_dsn
+
+
+def _migrate_orders(dsn: str) -> None:
+    upgrade(dsn, MIGRATIONS)
+
+
+@pytest.fixture
+def tables_dsn(database_of: DatabaseOf) -> str:
+    """A fresh database with outbox, inbox and a table for effects."""
+    return database_of(_create_tables)
 
 
 @pytest.fixture
@@ -51,10 +58,15 @@ async def topic(kafka_bootstrap: str, topic_prefix: str) -> str:
 
 
 @pytest.fixture
-async def orders_database(database_dsn: str) -> AsyncIterator[Database]:
+def orders_dsn(database_of: DatabaseOf) -> str:
     """A fresh database that the orders' migrations have been run on."""
-    await asyncio.to_thread(upgrade, database_dsn, MIGRATIONS)
-    settings = PostgresSettings(database_dsn, pool_max=12, acquire_timeout_s=10.0)
+    return database_of(_migrate_orders)
+
+
+@pytest.fixture
+async def orders_database(orders_dsn: str) -> AsyncIterator[Database]:
+    """A client of it."""
+    settings = PostgresSettings(orders_dsn, pool_max=12, acquire_timeout_s=10.0)
     async with Database(settings, name="shard-x") as opened:
         yield opened
 

@@ -36,14 +36,15 @@ def run(folder: Path, text: str, *options: str, ci: str = "") -> subprocess.Comp
     path.parent.mkdir(parents=True)
     path.write_text(text, encoding="utf-8")
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    nightly: full size\n")
-    own = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "tests.fixtures.tiers"]
+    own = ["-p", "no:cacheprovider", "-p", "tests.fixtures.tiers"]
     # Options meant for the run that this test is part of; it may not know what they configure.
     outer = {key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"}
     where = ["-c", str(folder / "pytest.ini"), str(path)]
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rA", *own, *options, *where],
         cwd=ROOT,
-        env=outer | {"CI": ci, "PYTHONPATH": str(ROOT)},
+        # Without every other plugin: they would take longer to load than the tests to run.
+        env=outer | {"CI": ci, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         check=False,

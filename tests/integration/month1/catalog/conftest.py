@@ -17,14 +17,14 @@ from month1_caching_gateway.catalog import (
     CatalogConfig,
     DatabaseSettings,
     Lifetime,
-    Sessions,
     create_catalog_app,
+    fill,
     migrate,
-    seed,
 )
 from scalelab.clock import SystemClock
 from scalelab.security import SigningKey, StaticJwks, TokenIssuer, TokenVerifier, jwks
 from scalelab.telemetry import TelemetrySettings, build_telemetry
+from tests.fixtures.databases import DatabaseOf
 
 ISSUER, AUDIENCE = "https://issuer.test", "catalog-test"
 PRODUCTS = 25
@@ -72,13 +72,16 @@ async def open_shelf(dsn: str, redis_url: str) -> AsyncIterator[Shelf]:
         yield shelf
 
 
+def stock(dsn: str) -> None:
+    """Migrate, and put the first PRODUCTS products of seed 1 in."""
+    migrate(dsn)
+    asyncio.run(fill(dsn, PRODUCTS, 1))
+
+
 @pytest.fixture
-async def stocked_dsn(database_dsn: str) -> str:
+def stocked_dsn(database_of: DatabaseOf) -> str:
     """A migrated database with the first PRODUCTS products of seed 1."""
-    await asyncio.to_thread(migrate, database_dsn)
-    async with Sessions(DatabaseSettings(database_dsn)) as sessions, sessions.writing() as session:
-        assert await seed(session, PRODUCTS, 1) == PRODUCTS
-    return database_dsn
+    return database_of(stock)
 
 
 @pytest.fixture

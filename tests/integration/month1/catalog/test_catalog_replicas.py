@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from month1_caching_gateway.catalog import draw, fill, migrate
+from month1_caching_gateway.catalog import draw
 from month1_caching_gateway.stack import module_of
 from month1_caching_gateway.topology import (
     REPLICAS,
@@ -59,16 +58,14 @@ class Replicas:
 
 
 @pytest.fixture
-def replicas(database_dsn: str, redis_server: Redis, tmp_path: Path) -> Iterator[Replicas]:
+def replicas(stocked_dsn: str, redis_server: Redis, tmp_path: Path) -> Iterator[Replicas]:
     """Three replicas and their issuer as real processes, which nobody restarts."""
-    migrate(database_dsn)
-    asyncio.run(fill(database_dsn, PRODUCTS, 1))
     with Runtime(tmp_path / "replicas", private=True) as runtime:
         names = (*REPLICAS, "issuer")
         addresses = Addresses(
             ports={name: runtime.port(name, 0) for name in names},
             hosts={},
-            database_dsn=database_dsn,
+            database_dsn=stocked_dsn,
             redis_url=redis_server.url_of(0),
             key_file=tmp_path / "keys" / "es256.pem",
             routes_file=tmp_path / "routes.yaml",

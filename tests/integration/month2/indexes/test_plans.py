@@ -12,26 +12,31 @@ from psycopg import AsyncConnection
 from month2_databases.indexes import explain, has_pageinspect, index_shape, levels_for, read_plan
 from scalelab.errors import InvalidInput, NotFound
 from scalelab.lab.servers import Postgres
+from tests.fixtures.databases import DatabaseOf
 
 ROWS = 20_000
 
 
-@pytest.fixture
-async def orders(database_dsn: str) -> AsyncIterator[AsyncConnection]:
-    """20,000 orders of 500 users over 200 days, one in a hundred open; vacuumed and analyzed."""
-    async with await AsyncConnection.connect(database_dsn, autocommit=True) as conn:
-        await conn.execute(
+def _fill(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(
             "CREATE TABLE orders (id bigint PRIMARY KEY, user_id int NOT NULL, day int NOT NULL,"
             " state text NOT NULL, email text NOT NULL, total int NOT NULL, extra jsonb NOT NULL)"
         )
-        await conn.execute(
+        conn.execute(
             "INSERT INTO orders SELECT n, n * 7919 %% 500, n / 100,"
             " CASE WHEN n %% 100 = 0 THEN 'open' ELSE 'done' END, 'User' || n || '@example.com',"
             " n %% 1000, jsonb_build_object('gift', n %% 1000 = 0)"
             " FROM generate_series(1, %s) AS n",
             (ROWS,),
         )
-        await conn.execute("VACUUM ANALYZE orders")
+        conn.execute("VACUUM ANALYZE orders")
+
+
+@pytest.fixture
+async def orders(database_of: DatabaseOf) -> AsyncIterator[AsyncConnection]:
+    """20,000 orders of 500 users over 200 days, one in a hundred open; vacuumed and analyzed."""
+    async with await AsyncConnection.connect(database_of(_fill), autocommit=True) as conn:
         yield conn
 
 

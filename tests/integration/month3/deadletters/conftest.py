@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import psycopg
@@ -12,15 +11,19 @@ from month3_messaging.deadletters import Desk, migrate
 from month3_messaging.experiments.mortal_process import TABLES, Bed, desk_of
 from month3_messaging.experiments.mortals import Mortals
 from scalelab.clients.postgres import Database, PostgresSettings
+from tests.fixtures.databases import DatabaseOf
+
+
+def _prepare(dsn: str) -> None:
+    with psycopg.connect(dsn) as conn:
+        conn.execute(TABLES.encode())
+    migrate(dsn)
 
 
 @pytest.fixture
-async def bed(database_dsn: str, kafka_bootstrap: str, topic: str) -> Bed:
+def bed(database_of: DatabaseOf, kafka_bootstrap: str, topic: str) -> Bed:
     """Tables of producer, consumer and desk, and a fresh topic."""
-    with psycopg.connect(database_dsn) as conn:
-        conn.execute(TABLES.encode())
-    await asyncio.to_thread(migrate, database_dsn)
-    return Bed(database_dsn, kafka_bootstrap, topic, f"{topic}.group")
+    return Bed(database_of(_prepare), kafka_bootstrap, topic, f"{topic}.group")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.clock import SystemClock
 from scalelab.security import SigningKey, StaticJwks, TokenIssuer, TokenVerifier, jwks
 from scalelab.web import create_app
+from tests.fixtures.databases import DatabaseOf
 from tests.integration.month3.messaging_bed import make_event
 from tests.integration.month3.orders_bed import quiet_telemetry
 from tests.integration.month3.orders_bed import served as on_a_port
@@ -73,12 +73,11 @@ class DeskServer:
 
 
 @pytest.fixture
-async def served(database_dsn: str) -> AsyncIterator[DeskServer]:
-    await asyncio.to_thread(migrate, database_dsn)
+async def served(database_of: DatabaseOf) -> AsyncIterator[DeskServer]:
     key = SigningKey.generate()
     verifier = TokenVerifier(StaticJwks(jwks([key])), ISSUER, AUDIENCE, SystemClock())
     async with (
-        Database(PostgresSettings(database_dsn), name="desk") as database,
+        Database(PostgresSettings(database_of(migrate)), name="desk") as database,
         aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
     ):
         desk = Desk(database, [Source("group", ["things"])])

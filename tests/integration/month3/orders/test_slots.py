@@ -50,12 +50,12 @@ async def test_rows_from_before_get_their_orders_slot(database_dsn: str) -> None
 
 
 async def test_a_row_takes_the_slot_that_its_transaction_was_admitted_to(
-    shop: Shop, database_dsn: str
+    shop: Shop, orders_dsn: str
 ) -> None:
     """The setting is the transaction's own; without it the column stays empty."""
     await paid_order(shop, effects_of(shop))
-    assert slots_in(database_dsn) == {table: {None} for table in ALL_TABLES}
-    with psycopg.connect(database_dsn) as conn:
+    assert slots_in(orders_dsn) == {table: {None} for table in ALL_TABLES}
+    with psycopg.connect(orders_dsn) as conn:
         conn.execute("SELECT set_config(%s, '7', true)", (SLOT_SETTING,))
         conn.execute("INSERT INTO inbox (consumer, event_id) VALUES ('x', %s)", (uuid4(),))
         conn.commit()
@@ -64,10 +64,10 @@ async def test_a_row_takes_the_slot_that_its_transaction_was_admitted_to(
     assert found == {"x": 7, "y": None}
 
 
-async def test_an_order_cannot_be_filed_under_another_slot(shop: Shop, database_dsn: str) -> None:
+async def test_an_order_cannot_be_filed_under_another_slot(shop: Shop, orders_dsn: str) -> None:
     """The id carries the slot, and the database holds the row to it."""
     order_id = await paid_order(shop, effects_of(shop))
-    with psycopg.connect(database_dsn) as conn:
+    with psycopg.connect(orders_dsn) as conn:
         conn.execute("UPDATE orders SET slot = %s", (slot_of(order_id),))
         with pytest.raises(psycopg.errors.CheckViolation):
             conn.execute("UPDATE orders SET slot = %s", ((slot_of(order_id) + 1) % 256,))

@@ -18,6 +18,7 @@ from month3_messaging.partners.desk import CANCELLED, PAID, PLACED, Desk
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.clock import ManualClock
 from scalelab.errors import Conflict, CorruptData, NotFound
+from tests.fixtures.databases import DatabaseOf
 
 CARD = "tok_4242424242424242"
 PIECES = 5
@@ -28,14 +29,23 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture
-async def desk(database_dsn: str, clock: ManualClock) -> AsyncIterator[Desk]:
-    """Three products with five pieces each."""
+def _stock(dsn: str) -> None:
     settings = PartnersSettings(
-        database_dsn=database_dsn, kafka_bootstrap="", seed_products=3, seed_pieces=PIECES
+        database_dsn=dsn, kafka_bootstrap="", seed_products=3, seed_pieces=PIECES
     )
-    await asyncio.to_thread(migrate, settings)
-    async with Database(PostgresSettings(database_dsn, pool_max=12), name="partners") as opened:
+    migrate(settings)
+
+
+@pytest.fixture
+def desk_dsn(database_of: DatabaseOf) -> str:
+    """Three products with five pieces each."""
+    return database_of(_stock)
+
+
+@pytest.fixture
+async def desk(desk_dsn: str, clock: ManualClock) -> AsyncIterator[Desk]:
+    """A desk that sells them."""
+    async with Database(PostgresSettings(desk_dsn, pool_max=12), name="partners") as opened:
         yield Desk(opened, clock)
 
 
@@ -185,7 +195,7 @@ async def test_an_order_paid_for_other_lines_than_it_holds_is_refused(desk: Desk
     assert await told(desk) == []
 
 
-async def test_stock_can_never_be_below_nothing(desk: Desk, database_dsn: str) -> None:
+async def test_stock_can_never_be_below_nothing(desk: Desk, desk_dsn: str) -> None:
     """The last line of defence is the table itself."""
-    with psycopg.connect(database_dsn) as conn, pytest.raises(psycopg.errors.CheckViolation):
+    with psycopg.connect(desk_dsn) as conn, pytest.raises(psycopg.errors.CheckViolation):
         conn.execute("UPDATE product SET free = free - 100, taken = taken + 100")

@@ -69,7 +69,7 @@ async def main() -> None:
             {"test.thing.happened.v1": handle},
             telemetry=build_telemetry(TelemetrySettings(service="consumer")),
             settings=ConsumerSettings(
-                session_timeout_s=6.0,
+                session_timeout_s=3.0,
                 commit_every_s=0.0,
                 max_records=5,
                 ladder=LADDER,

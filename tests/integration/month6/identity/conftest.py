@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,9 +12,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+import month6_capstone.identity
 from month6_capstone.identity import register_client, write_clients
-from month6_capstone.identity.service import IdentitySettings, create, migrate
+from month6_capstone.identity.service import IdentitySettings, create
+from scalelab.clients.migrations import upgrade
 from scalelab.telemetry import TelemetrySettings, build_telemetry
+from tests.fixtures.databases import DatabaseOf
 
 ISSUER, AUDIENCE = "https://identity.test", "shop-test"
 SECRET = "a-secret-of-orders"
@@ -52,8 +54,12 @@ def build_bureau(settings: IdentitySettings) -> Bureau:
     return Bureau(settings, app, client)
 
 
+def _migrate(dsn: str) -> None:
+    upgrade(dsn, Path(month6_capstone.identity.__file__).parent / "migrations")
+
+
 @pytest.fixture
-async def settings(database_dsn: str, tmp_path: Path) -> IdentitySettings:
+def settings(database_of: DatabaseOf, tmp_path: Path) -> IdentitySettings:
     """Settings with the cheapest hashes over a migrated database."""
     clients = tmp_path / "clients.json"
     write_clients(
@@ -65,7 +71,7 @@ async def settings(database_dsn: str, tmp_path: Path) -> IdentitySettings:
     )
     values: dict[str, Any] = {
         "port": 0,
-        "database_dsn": database_dsn,
+        "database_dsn": database_of(_migrate),
         "key_dir": tmp_path / "keys",
         "clients_file": clients,
         "token_issuer": ISSUER,
@@ -73,9 +79,7 @@ async def settings(database_dsn: str, tmp_path: Path) -> IdentitySettings:
         "argon2_memory_kib": 8,
         "argon2_passes": 1,
     }
-    made = IdentitySettings(**values)
-    await asyncio.to_thread(migrate, made)
-    return made
+    return IdentitySettings(**values)
 
 
 @pytest.fixture

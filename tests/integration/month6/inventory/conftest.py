@@ -11,6 +11,7 @@ import month6_capstone.inventory
 from scalelab.clients.migrations import upgrade
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.clock import ManualClock
+from tests.fixtures.databases import DatabaseOf
 
 
 @pytest.fixture
@@ -18,10 +19,13 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
+def _migrate(dsn: str) -> None:
+    upgrade(dsn, Path(month6_capstone.inventory.__file__).parent / "migrations")
+
+
 @pytest.fixture
-async def database(database_dsn: str) -> AsyncGenerator[Database]:
+async def database(database_of: DatabaseOf) -> AsyncGenerator[Database]:
     """The database behind the service, with a pool wide enough for races."""
-    upgrade(database_dsn, Path(month6_capstone.inventory.__file__).parent / "migrations")
-    settings = PostgresSettings(database_dsn, pool_max=12, acquire_timeout_s=20)
+    settings = PostgresSettings(database_of(_migrate), pool_max=12, acquire_timeout_s=20)
     async with Database(settings, name="inventory") as database:
         yield database

@@ -13,6 +13,7 @@ from scalelab.clients.http import HttpClient
 from scalelab.clients.migrations import upgrade
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.clock import ManualClock
+from tests.fixtures.databases import DatabaseOf
 from tests.integration.month6.payments.running_provider import RunningProvider, provider_on
 
 
@@ -41,9 +42,12 @@ async def impatient_client(provider: RunningProvider) -> AsyncGenerator[Provider
         yield ProviderClient(http)
 
 
+def _migrate(dsn: str) -> None:
+    upgrade(dsn, Path(month6_capstone.payments.__file__).parent / "migrations")
+
+
 @pytest.fixture
-async def database(database_dsn: str) -> AsyncGenerator[Database]:
-    upgrade(database_dsn, Path(month6_capstone.payments.__file__).parent / "migrations")
-    settings = PostgresSettings(database_dsn, pool_max=8, acquire_timeout_s=20)
+async def database(database_of: DatabaseOf) -> AsyncGenerator[Database]:
+    settings = PostgresSettings(database_of(_migrate), pool_max=8, acquire_timeout_s=20)
     async with Database(settings, name="payments") as database:
         yield database
