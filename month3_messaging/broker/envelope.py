@@ -156,7 +156,7 @@ def _parse_data(value: bytes | None) -> Mapping[str, object]:
     if value is None:
         raise CorruptData("the record has no value")
     try:
-        data: object = json.loads(value, parse_constant=_refuse_constant)
+        data: object = _JSON.decode(value.decode())
     except (ValueError, RecursionError) as error:
         raise CorruptData(f"the value is not JSON: {error}") from error
     if not isinstance(data, dict):
@@ -166,3 +166,7 @@ def _parse_data(value: bytes | None) -> Mapping[str, object]:
 
 def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant)
+"""Made once: json.loads would make one for every value, and guess at an encoding."""

@@ -95,10 +95,13 @@ async def settle(record: Record, conditions: Conditions) -> None:
 
 
 async def _wait_until_due(record: Record, conditions: Conditions) -> None:
-    # At most the longest rung, so that a wall clock that was set back cannot stretch the wait.
+    due = due_ms(record.headers)
+    if not due:
+        return
     longest_s = max((step.delay_s for step in conditions.ladder), default=0.0)
-    left_s = (due_ms(record.headers) - _now_ms(conditions)) / 1000
+    left_s = (due - _now_ms(conditions)) / 1000
     if left_s > 0:
+        # At most the longest rung: a wall clock that was set back cannot stretch the wait.
         await asyncio.sleep(min(left_s, longest_s))
 
 
@@ -158,9 +161,8 @@ async def _carry_out(record: Record, conditions: Conditions) -> None:
             f"{event.type} was not carried out within {conditions.attempt_timeout_s} s"
         ) from error
     conditions.reached(CrashPoint.CONSUMER_HANDLED)
-    conditions.metrics.handled.labels(conditions.group, event.type).inc()
     lag_s = (conditions.clock.now() - event.time).total_seconds()
-    conditions.metrics.lag.labels(conditions.group).observe(max(0.0, lag_s))
+    conditions.metrics.count_handled(conditions.group, event.type, max(0.0, lag_s))
 
 
 async def _pass_on(

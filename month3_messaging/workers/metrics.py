@@ -60,3 +60,13 @@ class ConsumerMetrics:
             ["group", "topic"],
             registry=registry,
         )
+        self._handled: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+
+    def count_handled(self, group: str, kind: str, lag_s: float) -> None:
+        """An event of that type was handled. What carries its labels is looked up once."""
+        found = self._handled.get((group, kind))
+        if found is None:
+            found = self.handled.labels(group, kind), self.lag.labels(group)
+            self._handled[group, kind] = found
+        found[0].inc()
+        found[1].observe(lag_s)
