@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.integration.month5.node.cluster import Cluster, cluster_in, wait_for
+from tests.integration.month5.node.cluster import Cluster, wait_for
 
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with cluster_in(tmp_path_factory.mktemp("kv")) as made:
-        yield made
 
 
 def put(cluster: Cluster, key: str, value: bytes, node: int = 1, **params: Any) -> httpx.Response:

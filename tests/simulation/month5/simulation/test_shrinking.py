@@ -64,14 +64,14 @@ def test_a_message_is_an_arrow_from_its_sender_to_its_receiver() -> None:
 
 def test_the_command_says_the_same_hash_twice() -> None:
     """`./lab simulate --seed 3`, in the words of the command line."""
-    told = [CliRunner().invoke(app, ["--seed", "3"]).stdout for _ in range(2)]
+    told = [CliRunner().invoke(app, ["simulate", "--seed", "3"]).stdout for _ in range(2)]
     assert told[0] == told[1]
     assert "every rule holds; trace " in told[0]
 
 
 def test_the_command_tells_the_story_of_a_planted_bug_and_fails() -> None:
     """The rule, what was left out, the diagram; and an exit that a script notices."""
-    result = CliRunner().invoke(app, ["--seeds", "20", "--bug", "votes twice"])
+    result = CliRunner().invoke(app, ["simulate", "--seeds", "20", "--bug", "votes twice"])
     assert isinstance(result.exception, CommandFailed)
     assert "shrunk from" in result.stdout
     assert "broken: one vote a term" in result.stdout
@@ -79,7 +79,7 @@ def test_the_command_tells_the_story_of_a_planted_bug_and_fails() -> None:
 
 def test_one_steps_forwards_and_backwards_through_a_story() -> None:
     """Enter, a number, b, q."""
-    result = CliRunner().invoke(app, ["--seed", "3", "--step"], input="\n40\nb\nq\n")
+    result = CliRunner().invoke(app, ["simulate", "--seed", "3", "--step"], input="\n40\nb\nq\n")
     positions = [line for line in result.stdout.split("\n") if "[Enter" in line]
     assert [line.split()[0] for line in positions] == ["1", "2", "40", "39"]
 

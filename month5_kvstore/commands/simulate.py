@@ -1,4 +1,4 @@
-"""The month's command: `./lab simulate`, clusters under virtual time, seed by seed."""
+"""`./lab simulate`: clusters under virtual time, seed by seed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from month5_kvstore.simulation.planting import Run
     from month5_kvstore.simulation.world import Observer
 
-app = typer.Typer()
-
 
 @dataclass(frozen=True, slots=True)
 class _Broken:
@@ -24,7 +22,6 @@ class _Broken:
     run: Run
 
 
-@app.command("simulate", rich_help_panel="Course")
 def simulate(
     seeds: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many, from --seed on.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The first one.")] = 0,
