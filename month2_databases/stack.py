@@ -38,6 +38,7 @@ from month2_databases.topology import (
     PRIMARIES,
     REPLICAS,
     ROLE,
+    SPARE,
     Addresses,
     environment,
 )
@@ -56,6 +57,9 @@ from scalelab.lab.servers.secret_files import SecretFiles
 from scalelab.security.kept_secrets import secret_once, write_whole
 
 _PACKAGE = "month2_databases"
+
+HISTORY = "history"
+"""Of past months: a database and role of their own on the spare, for the archive to work on."""
 
 SETTINGS: Mapping[str, str] = {
     "wal_level": "logical",
@@ -106,7 +110,8 @@ def start_stack(runtime: Runtime) -> Stack:
     env = environment(addresses)
     prepare(runtime, "tables", (f"{_PACKAGE}.orderbook", "prepare"), env)
     _name_slots(servers)
-    _write_description(runtime, addresses, servers)
+    history = servers[SPARE].ensure_database(HISTORY, HISTORY)
+    _write_description(runtime, addresses, servers, history)
     runtime.services(
         ServiceSpec(
             "orderbook",
@@ -171,7 +176,7 @@ def description_path(root: Path) -> Path:
 
 def read_description(root: Path) -> dict[str, dict[str, str]]:
     """What `start_stack` noted: `dsns` and `superusers` by server, `archives` by primary, `maps`,
-    `urls`. OSError."""
+    `history`, `urls`. OSError."""
     return json.loads(description_path(root).read_text(encoding="utf-8"))
 
 
@@ -186,13 +191,14 @@ def mover_settings(root: Path) -> MoverSettings:
 
 
 def _write_description(
-    runtime: Runtime, addresses: Addresses, servers: Mapping[str, Postgres]
+    runtime: Runtime, addresses: Addresses, servers: Mapping[str, Postgres], history: str
 ) -> None:
     document = {
         "dsns": dict(addresses.dsns),
         "superusers": {name: one.superuser_dsn(DATABASE) for name, one in servers.items()},
         "archives": {name: str(archive_path(runtime.data, name)) for name in PRIMARIES},
         "maps": {"shard-map": addresses.map_dsn},
+        "history": {HISTORY: history},
         "urls": {"orderbook": addresses.url("orderbook")},
     }
     # Mode 0600: it holds passwords.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from month2_databases.commands import backups, moving, watching
+from month2_databases.commands import archiving, backups, moving, watching
 
-_MOVING, _PAST, _WATCH = "Slots that move", "Backups", "What needs a person"
+_MOVING, _PAST, _WATCH = "Slots that move", "Backups and old orders", "What needs a person"
 
 app = typer.Typer()
 month2 = typer.Typer(
@@ -23,3 +23,4 @@ for _command in (backups.backup, backups.restore, backups.verify, backups.prune,
 for _command in (watching.slots, watching.recover, watching.migrate):
     month2.command(rich_help_panel=_WATCH)(_command)
 month2.command("in-doubt", rich_help_panel=_WATCH)(watching.in_doubt)
+month2.add_typer(archiving.archive, rich_help_panel=_PAST)
