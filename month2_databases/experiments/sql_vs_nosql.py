@@ -267,6 +267,6 @@ EXPERIMENT = Experiment(
     varied="the store of the cart, and how the ring is asked",
     fixed="callers, carts, one server away",
     run=run,
-    topics=("D22", "A15"),
+    topics=("D12", "D22", "A15"),
     needs=("postgres", "cassandra"),
 )
