@@ -7,11 +7,11 @@ days that differ in when the second one begins. Counts only; no clock, no socket
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 from statistics import median
 
+from month5_kvstore.experiments.hand_led import Cost, HandLed
 from month5_kvstore.paxos import (
     Accept,
     Accepted,
@@ -31,8 +31,7 @@ from month5_kvstore.paxos import (
     run,
 )
 from month5_kvstore.paxos import Message as PaxosMessage
-from month5_kvstore.raft import Configuration, Raft, Role, Settings, Snapshot
-from month5_kvstore.raft import Message as RaftMessage
+from month5_kvstore.raft import Role, Settings
 from scalelab.lab.course.experiment import Arm, Axis, Cell, Claim, Experiment, Lab, Plot, Result
 
 GROUPS = (3, 5, 7)
@@ -41,14 +40,6 @@ LEG_US = 1_000
 BALLOT_LEGS = 4
 BALLOTS_MAX = 400
 _TIMEOUT_LEGS = (2.4, 3.0, 3.6, 4.2, 5.0, 6.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Of something agreed upon: messages between nodes, and legs one after the other."""
-
-    messages: int
-    legs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,47 +113,17 @@ def paxos_cost(nodes: int) -> Cost:
 
 def raft_cost(nodes: int) -> RaftCost:
     """Node 1 is elected, then decides VALUES values one by one."""
-    group = Configuration(tuple(range(1, nodes + 1)))
-    rafts = {
-        number: Raft(number, Settings(), random=Random(number), snapshot=Snapshot(0, 0, group, b""))
-        for number in group.voters
-    }
-    leader = rafts[1]
+    group = HandLed(nodes, Settings())
+    leader = group.rafts[1]
     leader.campaign()
-    election = _until(rafts, lambda: leader.role is Role.LEADER and leader.committed == 1)
-    news = _until(rafts, None).messages
+    election = group.until(lambda: leader.role is Role.LEADER and leader.committed == 1)
+    news = group.settle()
     values: list[Cost] = []
-    for number in range(VALUES):
-        index = leader.propose(b"value %d" % number)
-        values.append(_until(rafts, lambda: leader.committed >= index))  # noqa: B023
-        news += _until(rafts, None).messages
+    for number in range(1, VALUES + 1):
+        leader.propose(b"value %d" % number)
+        values.append(group.until(lambda: leader.committed > len(values) + 1))
+        news += group.settle()
     return RaftCost(election, tuple(values), news)
-
-
-def _until(rafts: Mapping[int, Raft], done: Callable[[], bool] | None) -> Cost:
-    """Leg by leg until it is done, or until nothing is under way any more.
-
-    What already goes out when it is done is left to the next call.
-    """
-    messages = legs = 0
-    while done is None or not done():
-        arriving = [message for raft in rafts.values() for message in _sent(raft)]
-        if not arriving:
-            break
-        legs += 1
-        messages += len(arriving)
-        for message in arriving:
-            rafts[message.to].step(message)
-    return Cost(messages, legs)
-
-
-def _sent(raft: Raft) -> list[RaftMessage]:
-    """Perform all that is to be done, on a perfect disk; what goes to the network."""
-    sent: list[RaftMessage] = []
-    while (ready := raft.ready()) is not None:
-        sent += [*ready.sends_first, *ready.sends]
-        raft.advance(ready)
-    return sent
 
 
 def duels(timeout_legs: float, days: int, seed: int, *, random: bool) -> Duels:
