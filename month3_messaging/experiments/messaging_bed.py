@@ -43,17 +43,7 @@ class Messaging:
 
     async def records_of(self, topic: str) -> list[Record]:
         """Every record that is on `topic` now, in order per partition."""
-        records: list[Record] = []
-        async with (
-            asyncio.timeout(_WITHIN_S),
-            open_consumer(self.kafka.bootstrap, f"reader-{uuid4()}", [topic]) as consumer,
-        ):
-            ends: dict[Partition, int] = {}
-            while not ends or _reached(records) != {p: end for p, end in ends.items() if end}:
-                records.extend(await consumer.getmany(timeout_ms=100))
-                if not ends:
-                    ends = await consumer.end_offsets(consumer.assignment())
-        return records
+        return await records_of(self.kafka.bootstrap, topic)
 
 
 def start_messaging(runtime: Runtime, name: str) -> Messaging:
@@ -62,6 +52,21 @@ def start_messaging(runtime: Runtime, name: str) -> Messaging:
     kafka = Kafka(f"{name}-kafka")
     runtime.start(postgres, kafka)
     return Messaging(postgres, kafka)
+
+
+async def records_of(bootstrap: str, topic: str) -> list[Record]:
+    """Every record that is on `topic` now, in order per partition."""
+    records: list[Record] = []
+    async with (
+        asyncio.timeout(_WITHIN_S),
+        open_consumer(bootstrap, f"reader-{uuid4()}", [topic]) as consumer,
+    ):
+        ends: dict[Partition, int] = {}
+        while not ends or _reached(records) != {p: end for p, end in ends.items() if end}:
+            records.extend(await consumer.getmany(timeout_ms=100))
+            if not ends:
+                ends = await consumer.end_offsets(consumer.assignment())
+    return records
 
 
 def _reached(records: Sequence[Record]) -> dict[Partition, int]:
