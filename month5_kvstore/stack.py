@@ -20,15 +20,16 @@ from scalelab.lab.runtime import Runtime
 from scalelab.lab.servers import ServiceSpec
 
 _MODULE = "month5_kvstore.node"
-_FIRST_PORT, _FIRST_PEER_PORT = 8501, 8511
+_FIRST_PORT, _FIRST_PEER_PORT, _FIRST_ETCD_PORT = 8501, 8511, 8521
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Running nodes. urls: node id to base address."""
+    """Running nodes. urls: node id to base address. etcd_urls: where etcd's clients find it."""
 
     runtime: Runtime
     urls: dict[int, str] = field(default_factory=dict[int, str])
+    etcd_urls: dict[int, str] = field(default_factory=dict[int, str])
 
     @property
     def links(self) -> list[tuple[str, str]]:
@@ -65,6 +66,10 @@ def start_stack(
     ids = range(1, nodes + 1)
     ports = {node: runtime.port(node_name(node), _FIRST_PORT + node - 1) for node in ids}
     peer_ports = peer_ports_of(runtime, nodes)
+    etcd_ports = {
+        node: runtime.port(f"{node_name(node)}-etcd", _FIRST_ETCD_PORT + node - 1) for node in ids
+    }
+    etcd_urls = {node: f"http://127.0.0.1:{port}" for node, port in etcd_ports.items()}
     specs: list[ServiceSpec] = []
     for node in ids:
         found = {other: f"127.0.0.1:{port}" for other, port in peer_ports.items()}
@@ -74,9 +79,8 @@ def start_stack(
             "KVNODE_NODE_ID": str(node),
             "KVNODE_LOG_LEVEL": "warning",
             "KVNODE_FOLDER": str(runtime.root / "nodes" / str(node)),
-            "KVNODE_ETCD_CLIENTS": ",".join(
-                f"{other}=http://127.0.0.1:{port}" for other, port in ports.items()
-            ),
+            "KVNODE_ETCD_PORT": str(etcd_ports[node]),
+            "KVNODE_ETCD_CLIENTS": ",".join(f"{other}={url}" for other, url in etcd_urls.items()),
             "KVNODE_PEERS": ",".join(f"{other}={at}" for other, at in found.items()),
             **{f"KVNODE_{name.upper()}": value for name, value in (settings or {}).items()},
         }
@@ -84,7 +88,7 @@ def start_stack(
         argv = ("python", "-m", _MODULE)
         specs.append(ServiceSpec(node_name(node), argv, port=ports[node], env=env, restart=restart))
     runtime.services(*specs)
-    return Stack(runtime, {node: f"http://127.0.0.1:{ports[node]}" for node in ids})
+    return Stack(runtime, {node: f"http://127.0.0.1:{ports[node]}" for node in ids}, etcd_urls)
 
 
 def _make_folder(folder: Path, node: int) -> None:

@@ -11,7 +11,7 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from fastapi import APIRouter, FastAPI
 from prometheus_client import Gauge
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from month5_kvstore.etcd_api import Member, gateway_router
+from month5_kvstore.etcd_api import Member, gateway_router, serving_etcd
 from month5_kvstore.log import Identity, PosixDisk, initialise
 from month5_kvstore.node.api import data_router
 from month5_kvstore.node.node import Node, NodeConfig
@@ -40,6 +40,7 @@ class NodeSettings(BaseSettings):
     folder: of the log. peers: `1=127.0.0.1:7001,2=…`, all nodes, this one too; where they hear each
     other. tick_ms: the election time-out is drawn from election_ticks to twice as many of them.
     etcd_clients: `1=http://127.0.0.1:8501,2=…`, where etcd's clients find each node; or nothing.
+    etcd_port: where this node serves them over gRPC and JSON; 0: JSON alone, beside its own API.
     """
 
     model_config = SettingsConfigDict(env_prefix="KVNODE_", frozen=True)
@@ -57,6 +58,7 @@ class NodeSettings(BaseSettings):
     history: int = 10_000
     segment_bytes: int = 64 << 20
     etcd_clients: str = ""
+    etcd_port: int = 0
     trace_export: str = "none"
     log_level: str = "info"
 
@@ -126,10 +128,12 @@ def create(settings: NodeSettings, telemetry: Telemetry) -> FastAPI:
         async with Node.open(
             config, clock=SystemClock(), log=telemetry.log, on_fatal=_end_with(telemetry.log)
         ) as node:
+            member = Member(node, clients)
             running.append(node)
-            members.append(Member(node, clients))
+            members.append(member)
             try:
-                yield
+                async with _etcd_doors(settings, member):
+                    yield
             finally:
                 running.clear()
                 members.clear()
@@ -145,6 +149,14 @@ def create(settings: NodeSettings, telemetry: Telemetry) -> FastAPI:
         limits=Limits(body_bytes=_BODY_BYTES_MAX),
         title="key-value store",
         before_scrape=measure,
+    )
+
+
+def _etcd_doors(settings: NodeSettings, member: Member) -> AbstractAsyncContextManager[None]:
+    if not settings.etcd_port:
+        return nullcontext()
+    return serving_etcd(
+        member, host=settings.host, port=settings.etcd_port, http=(settings.host, settings.port)
     )
 
 

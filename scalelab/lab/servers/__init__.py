@@ -10,7 +10,7 @@ from scalelab.lab.servers.capabilities import capabilities
 from scalelab.lab.servers.cassandra import DATA_CENTRE, Cassandra, CassandraRing
 from scalelab.lab.servers.chromium import Chromium
 from scalelab.lab.servers.errors import ServerFailed, ServerMissing
-from scalelab.lab.servers.etcd import Etcd
+from scalelab.lab.servers.etcd import Etcd, EtcdGateway
 from scalelab.lab.servers.kafka import Kafka
 from scalelab.lab.servers.memcached import Memcached
 from scalelab.lab.servers.nginx import Nginx
@@ -36,6 +36,7 @@ __all__ = [
     "CassandraRing",
     "Chromium",
     "Etcd",
+    "EtcdGateway",
     "Kafka",
     "Memcached",
     "Nginx",

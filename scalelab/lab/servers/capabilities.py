@@ -34,6 +34,7 @@ def capabilities(providers: Providers) -> list[Capability]:
         pgbouncer.RECIPE,
         pgbackrest.RECIPE,
         etcd.RECIPE,
+        etcd.CLIENT_RECIPE,
         rabbitmq.RECIPE,
     )
     rows = [providers.capability(recipe) for recipe in recipes]

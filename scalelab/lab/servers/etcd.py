@@ -28,6 +28,17 @@ RECIPE = Recipe(
     units=("etcd.service", "etcd2.service"),
 )
 
+CLIENT_RECIPE = Recipe(
+    server="etcdctl",
+    program="etcdctl",
+    minimum=(3, 4),
+    version_flag="version",
+    version=r"etcdctl version: (\d+(?:\.\d+)+)",
+    places=("/usr/bin/etcdctl", "/opt/homebrew/bin/etcdctl"),
+    packages=("etcd-client",),
+)
+"""etcd's own command line, which tests drive what speaks its language with."""
+
 
 class Etcd(Server):
     """A single etcd member. It knows no password: it listens on 127.0.0.1 only."""
@@ -64,6 +75,19 @@ class Etcd(Server):
 
     def probe(self) -> None:
         http_probe(self.port, "/health")
+
+    @property
+    def gateway(self) -> EtcdGateway:
+        """Its small client."""
+        return EtcdGateway(self.name, self.port)
+
+
+class EtcdGateway:
+    """A client of etcd's JSON gateway on 127.0.0.1, or of one that speaks as it does."""
+
+    def __init__(self, name: str, port: int) -> None:
+        self.name = name
+        self.port = port
 
     def get(self, key: str) -> tuple[str, int] | None:
         """A key's value and the number of its lease (0: none); None where there is no such key."""

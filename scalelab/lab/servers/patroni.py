@@ -21,7 +21,7 @@ import psutil
 from scalelab.lab.servers import patroni_program, processes
 from scalelab.lab.servers.base import Server
 from scalelab.lab.servers.errors import NotReady, ServerFailed
-from scalelab.lab.servers.etcd import Etcd
+from scalelab.lab.servers.etcd import Etcd, EtcdGateway
 from scalelab.lab.servers.patroni_config import NodePlace, PatroniSettings, render
 from scalelab.lab.servers.postgres_config import RECIPE, socket_folder
 from scalelab.lab.servers.processes import Launch, StopSteps
@@ -43,7 +43,7 @@ class PatroniNode(Server):
         name: str,
         *,
         scope: str,
-        etcd: Etcd,
+        etcd: Etcd | EtcdGateway,
         settings: PatroniSettings,
         tags: Mapping[str, bool | int] | None = None,
         port: int | None = None,
@@ -56,7 +56,7 @@ class PatroniNode(Server):
 
     @property
     def after(self) -> Sequence[Server]:
-        return (self._etcd,)
+        return (self._etcd,) if isinstance(self._etcd, Etcd) else ()
 
     @property
     def rest_port(self) -> int:

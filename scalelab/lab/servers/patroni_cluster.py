@@ -23,7 +23,7 @@ from psycopg import sql
 
 from scalelab.lab.servers.base import Server
 from scalelab.lab.servers.errors import NotReady, ServerFailed
-from scalelab.lab.servers.etcd import Etcd
+from scalelab.lab.servers.etcd import Etcd, EtcdGateway
 from scalelab.lab.servers.patroni import PatroniNode
 from scalelab.lab.servers.patroni_config import PatroniSettings
 
@@ -35,7 +35,10 @@ T = TypeVar("T")
 
 
 class PatroniCluster:
-    """etcd and some PostgreSQL nodes under Patroni. tags: by the node's number, Patroni's own."""
+    """etcd and some PostgreSQL nodes under Patroni. tags: by the node's number, Patroni's own.
+
+    etcd: one that runs already, or something that speaks as it does; else the cluster has its own.
+    """
 
     def __init__(
         self,
@@ -44,10 +47,11 @@ class PatroniCluster:
         nodes: int = 3,
         settings: PatroniSettings | None = None,
         tags: Mapping[int, Mapping[str, bool | int]] | None = None,
+        etcd: EtcdGateway | None = None,
     ) -> None:
         self.name = name
         self.settings = settings or PatroniSettings()
-        self.etcd = Etcd(f"{name}-etcd")
+        self.etcd = etcd or Etcd(f"{name}-etcd")
         self.nodes = tuple(
             PatroniNode(
                 f"{name}-{number}",
@@ -61,8 +65,14 @@ class PatroniCluster:
 
     def start(self, runtime: Runtime) -> None:
         """etcd first, so that it is stopped last; then all nodes, whoever comes first leads."""
-        runtime.start(self.etcd)
+        if isinstance(self.etcd, Etcd):
+            runtime.start(self.etcd)
         runtime.start(*self.nodes)
+
+    @property
+    def gateway(self) -> EtcdGateway:
+        """The client of what holds the lease."""
+        return self.etcd.gateway if isinstance(self.etcd, Etcd) else self.etcd
 
     def node(self, name: str) -> PatroniNode:
         """The node of that name. ServerFailed if there is none."""
@@ -73,7 +83,7 @@ class PatroniCluster:
 
     def holder(self) -> str | None:
         """The name in the lease, as etcd has it now; None where nobody holds it."""
-        found = self.etcd.get(self._key("leader"))
+        found = self.gateway.get(self._key("leader"))
         return found[0] if found else None
 
     def leader(self, *, other_than: str | None = None, within_s: float = _WITHIN_S) -> PatroniNode:
@@ -90,9 +100,9 @@ class PatroniCluster:
 
     def expire_lease(self) -> None:
         """End the leader's lease now, as etcd does ttl_s after a leader's last word."""
-        found = self.etcd.get(self._key("leader"))
+        found = self.gateway.get(self._key("leader"))
         if found is not None and found[1]:
-            self.etcd.revoke(found[1])
+            self.gateway.revoke(found[1])
 
     def sync_standbys(self) -> frozenset[str]:
         """The replicas that commits wait for and that may be promoted, by etcd's word."""
@@ -127,7 +137,8 @@ class PatroniCluster:
     def repair(self, runtime: Runtime) -> None:
         """Bring back what is down or frozen and wait until every replica streams."""
         states = {one.name: one.state for one in runtime.status()}
-        for server in (self.etcd, *self.nodes):
+        own = (self.etcd,) if isinstance(self.etcd, Etcd) else ()
+        for server in (*own, *self.nodes):
             if states[server.name] == "paused":
                 runtime.resume(server.name)
             elif states[server.name] != "running" or _is_headless(server):

@@ -204,7 +204,7 @@ def _await_position(bed: Any, lsn: int) -> None:
     """Until the leader has told etcd that its log reaches `lsn`."""
 
     def told() -> bool:
-        found = bed.cluster.etcd.get(f"/service/{bed.cluster.name}/status")
+        found = bed.cluster.gateway.get(f"/service/{bed.cluster.name}/status")
         return found is not None and int(json.loads(found[0])["optime"]) >= lsn
 
     _until(told, "etcd knows the position")

@@ -25,7 +25,7 @@ def cluster(server_root: Path) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def ours(cluster: Cluster) -> Iterator[list[Api]]:
     """The JSON gateway of each node."""
-    apis = [Api(url) for _, url in sorted(cluster.stack.urls.items())]
+    apis = [Api(url) for _, url in sorted(cluster.stack.etcd_urls.items())]
     yield apis
     for api in apis:
         api.close()
