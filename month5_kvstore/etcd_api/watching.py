@@ -18,12 +18,12 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from month5_kvstore.etcd_api.answers import batches, event_message
 from month5_kvstore.etcd_api.messages import WATCH_FILTERS
 from month5_kvstore.etcd_api.schema import Message
-from month5_kvstore.node import GroupDriver
-from month5_kvstore.store import Event, EventKind, Interval, RevisionCompacted
+from month5_kvstore.store import Event, EventKind, Interval, RevisionCompacted, Store
 
 WATCHERS_MAX = 1000
 """Of one conversation; more are refused."""
@@ -31,6 +31,17 @@ WATCHERS_MAX = 1000
 _PENDING_MAX = 100
 _MESSAGE_BYTES = 1 << 20
 _NONE = -1
+
+
+class Watched(Protocol):
+    """What a conversation needs of a group."""
+
+    @property
+    def store(self) -> Store: ...
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set, and replaced by a new one, when the store has a new revision."""
+        ...
 
 
 @dataclass(slots=True)
@@ -48,7 +59,7 @@ class Watcher:
 
 async def watching(
     requests: AsyncIterable[Message],
-    driver: GroupDriver,
+    driver: Watched,
     header: Callable[[], Message],
     *,
     progress_s: float,
@@ -76,9 +87,7 @@ async def watching(
 
 
 class _Conversation:
-    def __init__(
-        self, driver: GroupDriver, header: Callable[[], Message], progress_s: float
-    ) -> None:
+    def __init__(self, driver: Watched, header: Callable[[], Message], progress_s: float) -> None:
         self._driver = driver
         self._header = header
         self._progress_s = progress_s
@@ -151,6 +160,9 @@ class _Conversation:
             while self._next_number in self._watchers:
                 self._next_number += 1
             number = self._next_number
+            self._next_number += (
+                1  # a number is not given again: late events would be taken for its
+            )
         start = request.get("start_revision", 0)
         unwanted = frozenset(_UNWANTED[WATCH_FILTERS[one]] for one in request.get("filters", []))
         self._watchers[number] = Watcher(
