@@ -49,6 +49,7 @@ class Runtime:
     for tests and for a second stack. observer: called with Progress from several threads; it must
     not block or raise. providers: where programs come from; by default as the environment says.
     keep_data: leave a private stack's data where they are, even outside `root`, for `remove_data`.
+    is_disposable: nobody will read its data again, so `close` ends all as if their parent had died.
     """
 
     def __init__(
@@ -59,10 +60,12 @@ class Runtime:
         observer: Callable[[Progress], None] | None = None,
         providers: Providers | None = None,
         keep_data: bool = False,
+        is_disposable: bool = False,
     ) -> None:
         self.root = root.absolute()
         self._private = private
         self._keep_data = keep_data
+        self._ended = Managed.abandon if is_disposable else Managed.stop
         self._observer = observer or _ignore
         self._account = server_account()
         self._providers = providers
@@ -180,7 +183,7 @@ class Runtime:
                 members = [one for one in self._everything() if one.group == group]
                 if members:
                     with ThreadPoolExecutor(len(members), thread_name_prefix="stop") as pool:
-                        list(pool.map(Managed.stop, members))
+                        list(pool.map(self._ended, members))
         finally:
             for one in self._everything():
                 one.kill()

@@ -25,6 +25,7 @@ Stage = Literal["preparing", "starting", "ready", "failed", "died", "stopped"]
 
 _RESTART_WAITS_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 _LONG_LIFE_S = 30.0
+_ABANDON_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,15 @@ class Managed:
             self.state = "stopped"
             if was_alive:
                 self._tell("stopped")
+
+    def abandon(self) -> None:
+        """End it as the kernel would when its owner dies: no drain, no last checkpoint."""
+        with self._lock:
+            number = self.server.death_signal
+            if self._process is not None:
+                steps = () if number == signal.SIGKILL else ((number, _ABANDON_S),)
+                processes.stop(self._process, steps)
+            self.state = "stopped"
 
     def restart(self) -> None:
         """Stop if it runs, then bring up again on the same port and data."""

@@ -32,7 +32,7 @@ MUG: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A private stack with a small catalogue."""
-    with Runtime(tmp_path_factory.mktemp("month1"), private=True) as runtime:
+    with Runtime(tmp_path_factory.mktemp("month1"), private=True, is_disposable=True) as runtime:
         yield start_stack(runtime, products=PRODUCTS)
 
 

@@ -28,7 +28,7 @@ def stack(lab_root: Path) -> Iterator[Stack]:
     from tests.fixtures.stacks import lock_held
 
     paths = StackPaths(lab_root, "month2")
-    with Runtime(paths.folder, private=True) as runtime:
+    with Runtime(paths.folder, private=True, is_disposable=True) as runtime:
         started = start_stack(runtime)
         with lock_held(paths):
             yield started

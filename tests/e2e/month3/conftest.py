@@ -25,7 +25,7 @@ def lab_root(server_root: Path) -> Path:
 def stack(lab_root: Path) -> Iterator[Stack]:
     """A private stack; its lock is held and its state published, as its supervisor would."""
     paths = StackPaths(lab_root, "month3")
-    with Runtime(paths.folder, private=True) as runtime:
+    with Runtime(paths.folder, private=True, is_disposable=True) as runtime:
         started = start_stack(runtime, products=PRODUCTS, pieces=100_000)
         with lock_held(paths):
             publish(paths.state, _state(started))

@@ -47,7 +47,7 @@ def cluster(server_root: Path) -> Iterator[Cluster]:
     from scalelab.lab.runtime import Runtime
     from scalelab.lab.servers import Postgres
 
-    with Runtime(server_root / "month2", private=True) as runtime:
+    with Runtime(server_root / "month2", private=True, is_disposable=True) as runtime:
         primary = Postgres("shard-0", settings=FAST)
         lone = Postgres("shard-1", settings=FAST)
         runtime.start(primary, lone)

@@ -185,6 +185,20 @@ def test_close_ends_every_child(server_root: Path) -> None:
     runtime.close()
 
 
+def test_a_disposable_runtime_asks_nobody_to_finish(server_root: Path) -> None:
+    """Its service is not told to drain, its PostgreSQL makes no last checkpoint, all are gone."""
+    root = server_root / uuid.uuid4().hex[:8]
+    with Runtime(root, private=True, is_disposable=True) as runtime:
+        runtime.service(echo(runtime))
+        runtime.start(Postgres("postgres"))
+        family = [psutil.Process(row.pid) for row in runtime.status()]
+        log = runtime.log_path("postgres")
+    assert not any(process.is_running() for process in family)
+    text = log.read_text()
+    assert "received immediate shutdown request" in text
+    assert "checkpoint starting: shutdown" not in text
+
+
 def test_the_observer_hears_every_stage(server_root: Path) -> None:
     """Each stage of a start, a death, a return and the stop, in order, with growing seconds."""
     heard: list[Progress] = []

@@ -60,7 +60,7 @@ class Replicas:
 @pytest.fixture
 def replicas(stocked_dsn: str, redis_server: Redis, tmp_path: Path) -> Iterator[Replicas]:
     """Three replicas and their issuer as real processes, which nobody restarts."""
-    with Runtime(tmp_path / "replicas", private=True) as runtime:
+    with Runtime(tmp_path / "replicas", private=True, is_disposable=True) as runtime:
         names = (*REPLICAS, "issuer")
         addresses = Addresses(
             ports={name: runtime.port(name, 0) for name in names},

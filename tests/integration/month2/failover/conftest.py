@@ -63,7 +63,7 @@ def patroni(server_root: Path) -> Iterator[Bed]:
     from scalelab.lab.runtime import Runtime
     from scalelab.lab.servers import PatroniCluster, PatroniSettings
 
-    with Runtime(server_root / "failover", private=True) as runtime:
+    with Runtime(server_root / "failover", private=True, is_disposable=True) as runtime:
         cluster = PatroniCluster("shop", settings=PatroniSettings(loop_wait_s=1, postgres=_FAST))
         cluster.start(runtime)
         cluster.ensure_database("shop", "shop")

@@ -32,7 +32,7 @@ def leaders(server_root: Path) -> Iterator[tuple[Any, Any]]:
     from scalelab.lab.servers import Postgres
     from scalelab.lab.servers.postgres_config import RECIPE_18
 
-    with Runtime(server_root / "leaders", private=True) as runtime:
+    with Runtime(server_root / "leaders", private=True, is_disposable=True) as runtime:
         made = tuple(
             Postgres(name, settings=_SETTINGS, recipe=RECIPE_18) for name in ("east", "west")
         )

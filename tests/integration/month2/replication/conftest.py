@@ -52,5 +52,5 @@ def notes(server_root: Path) -> Iterator[Bed]:
     from month2_databases.experiments.replicated import start_replicated
     from scalelab.lab.runtime import Runtime
 
-    with Runtime(server_root / "notes", private=True) as runtime:
+    with Runtime(server_root / "notes", private=True, is_disposable=True) as runtime:
         yield Bed(runtime, start_replicated(runtime, "notes", settings=FAST))

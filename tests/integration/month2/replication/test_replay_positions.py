@@ -64,7 +64,7 @@ async def test_a_promoted_replica_has_no_position(server_root: Path, wait_until:
     from scalelab.lab.runtime import Runtime
     from scalelab.lab.servers import Postgres
 
-    with Runtime(server_root / "promotion", private=True) as runtime:
+    with Runtime(server_root / "promotion", private=True, is_disposable=True) as runtime:
         primary = Postgres("old", settings={"fsync": "off"})
         await asyncio.to_thread(runtime.start, primary)
         replica = primary.add_replica("new")

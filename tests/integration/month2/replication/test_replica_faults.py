@@ -53,7 +53,7 @@ def broken(server_root: Path) -> Iterator[Broken]:
     from month2_databases.experiments.replicated import start_replicated
     from scalelab.lab.runtime import Runtime
 
-    with Runtime(server_root / "broken", private=True) as runtime:
+    with Runtime(server_root / "broken", private=True, is_disposable=True) as runtime:
         yield runtime, start_replicated(runtime, "broken", settings=SETTINGS)
 
 

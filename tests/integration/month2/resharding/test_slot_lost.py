@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from month2_databases.resharding import Step
+from tests.fixtures.databases import Databases, databases_on
 
 if TYPE_CHECKING:
     from tests.integration.month2.resharding.conftest import Shop
@@ -23,10 +24,17 @@ def postgres_server(server_root: Path) -> Iterator[Any]:
     from scalelab.lab.runtime import Runtime
     from scalelab.lab.servers import Postgres
 
-    with Runtime(server_root / "scarce", private=True) as runtime:
+    with Runtime(server_root / "scarce", private=True, is_disposable=True) as runtime:
         server = Postgres("scarce", settings=SCARCE)
         runtime.start(server)
         yield server
+
+
+@pytest.fixture(scope="module")
+def databases(postgres_server: Any) -> Iterator[Databases]:
+    """Databases on that server."""
+    with databases_on(postgres_server) as made:
+        yield made
 
 
 def outrun(dsn: str) -> str:

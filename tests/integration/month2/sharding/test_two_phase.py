@@ -56,7 +56,7 @@ def servers(server_root: Path) -> Iterator[Bank]:
     from scalelab.lab.runtime import Runtime
     from scalelab.lab.servers import Postgres
 
-    with Runtime(server_root / "two-phase", private=True) as runtime:
+    with Runtime(server_root / "two-phase", private=True, is_disposable=True) as runtime:
         shards = {name: Postgres(f"bank-{name}", settings=SETTINGS) for name in "ab"}
         runtime.start(*shards.values())
         dsns = {name: server.ensure_database("bank", "bank") for name, server in shards.items()}

@@ -57,7 +57,9 @@ class Own:
 
 @pytest.fixture
 def own(server_root: Path) -> Iterator[Own]:
-    with Runtime(server_root / f"slots-{uuid4().hex[:8]}", private=True) as runtime:
+    with Runtime(
+        server_root / f"slots-{uuid4().hex[:8]}", private=True, is_disposable=True
+    ) as runtime:
         primary = Postgres("primary", settings=SMALL)
         runtime.start(primary)
         yield Own(runtime, primary)

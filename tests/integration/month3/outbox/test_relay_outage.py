@@ -27,7 +27,7 @@ from tests.integration.month3.relay_bed import (
 @pytest.fixture(scope="module")
 def breakable(server_root: Path) -> Iterator[tuple[Runtime, Kafka]]:
     """A Kafka of these tests' own; whoever kills it brings it back."""
-    with Runtime(server_root / "outage", private=True) as runtime:
+    with Runtime(server_root / "outage", private=True, is_disposable=True) as runtime:
         kafka = Kafka("kafka")
         runtime.start(kafka)
         yield runtime, kafka
