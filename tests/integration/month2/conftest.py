@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from tests.integration.month2.small_disk import small_disks
+from tests.fixtures.small_disks import small_disks
 
 if TYPE_CHECKING:
     from scalelab.lab.runtime import Runtime

@@ -15,7 +15,7 @@ from scalelab.errors import Unavailable
 from scalelab.lab.runtime import Runtime
 from scalelab.lab.servers import VersityGw
 from tests.integration.month2.archive.archive_bed import Bed, open_bed
-from tests.integration.month2.small_disk import fill_up
+from tests.fixtures.small_disks import fill_up
 
 _ROOM = 4 << 10
 

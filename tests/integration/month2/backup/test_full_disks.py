@@ -13,7 +13,7 @@ import pytest
 from month2_databases.backup import FolderTool, Target, confirm, ship
 from scalelab.errors import Unavailable
 from tests.integration.month2.backup.conftest import FAST
-from tests.integration.month2.small_disk import fill_up
+from tests.fixtures.small_disks import fill_up
 
 if TYPE_CHECKING:
     from month2_databases.experiments.recovering import Recovering

@@ -14,7 +14,7 @@ from month2_databases.backup import FolderTool, Target, confirm, ship
 from month2_databases.backup.wal_segments import SEGMENT_BYTES
 from scalelab.errors import Conflict, Unavailable
 from scalelab.lab.servers import ServerFailed
-from tests.integration.month2.small_disk import fill_up
+from tests.fixtures.small_disks import fill_up
 
 if TYPE_CHECKING:
     from month2_databases.experiments.recovering import Recovering

@@ -18,7 +18,7 @@ from month2_databases.replication import (
 )
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.errors import OutcomeUnknown, Unavailable
-from tests.integration.month2.small_disk import fill_up
+from tests.fixtures.small_disks import fill_up
 
 if TYPE_CHECKING:
     from month2_databases.experiments.replicated import Replicated
