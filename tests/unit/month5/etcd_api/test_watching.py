@@ -193,3 +193,20 @@ async def test_watchers_come_and_go_while_events_go_out_and_no_number_is_given_t
     ]
     assert len(set(kinds)) == len(kinds)
     assert (2, True) not in kinds[kinds.index((2, False)) :]
+
+
+async def test_a_watcher_that_is_cancelled_between_two_messages_hears_no_more() -> None:
+    group = Group()
+    talk = Talk(group)
+    async with aclosing(talk.answers):
+        for _ in range(2):
+            talk.create(b"k")
+        for _ in range(2):
+            await talk.hear()
+        group.do(Put(b"k", b""))
+        assert (await talk.hear())["watch_id"] == 0
+        talk.say(cancel_request={"watch_id": 1})
+        for _ in range(5):
+            await asyncio.sleep(0)  # the reader's turn
+        told = await talk.hear()
+    assert (told["watch_id"], told.get("canceled"), "events" in told) == (1, True, False)
