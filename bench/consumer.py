@@ -39,6 +39,8 @@ _NAME = "consumer"
 _TOPIC, _PARTITIONS, _EVENTS = "bench.order", 6, 3_000
 _KIND = "bench.order.placed.v1"
 _WITHIN_S = 60.0
+_SESSION_S = 30.0
+"""Of every group: a machine that stands still must not cost a turn its partitions."""
 _REMEMBER = """
 INSERT INTO inbox (consumer, event_id) SELECT %s, unnest(%s::uuid[]) ON CONFLICT DO NOTHING
 """
@@ -122,7 +124,7 @@ async def _ours(bootstrap: str, group: str) -> float:
         counter.count()
 
     telemetry = build_telemetry(TelemetrySettings("bench"), stream=io.StringIO())
-    settings = ConsumerSettings(ladder=())
+    settings = ConsumerSettings(ladder=(), session_timeout_s=_SESSION_S)
     async with EventConsumer(
         bootstrap, group, [_TOPIC], {_KIND: handle}, telemetry=telemetry, settings=settings
     ):
@@ -137,7 +139,12 @@ async def _faststream(bootstrap: str, group: str, *, checks_types: bool) -> floa
         assert data["total_minor"] == 12_345
         counter.count()
 
-    broker.subscriber(_TOPIC, group_id=group, auto_offset_reset="earliest")(handle)
+    broker.subscriber(
+        _TOPIC,
+        group_id=group,
+        auto_offset_reset="earliest",
+        session_timeout_ms=round(_SESSION_S * 1000),
+    )(handle)
     await broker.start()
     try:
         return await counter.cpu_us()
@@ -147,7 +154,10 @@ async def _faststream(bootstrap: str, group: str, *, checks_types: bool) -> floa
 
 async def _bare(bootstrap: str, group: str, database: Database) -> float:
     counter = _Counter()
-    async with open_consumer(bootstrap, group, [_TOPIC]) as consumer, database.dedicated() as conn:
+    async with (
+        open_consumer(bootstrap, group, [_TOPIC], session_timeout_s=_SESSION_S) as consumer,
+        database.dedicated() as conn,
+    ):
 
         async def loop() -> None:
             while True:
