@@ -14,8 +14,8 @@ from scalelab.clients.s3 import SMALLEST_PART_BYTES
 from scalelab.errors import Unavailable
 from scalelab.lab.runtime import Runtime
 from scalelab.lab.servers import VersityGw
-from tests.integration.month2.archive.archive_bed import Bed, open_bed
 from tests.fixtures.small_disks import fill_up
+from tests.integration.month2.archive.archive_bed import Bed, open_bed
 
 _ROOM = 4 << 10
 

@@ -12,8 +12,8 @@ import pytest
 
 from month2_databases.backup import FolderTool, Target, confirm, ship
 from scalelab.errors import Unavailable
-from tests.integration.month2.backup.conftest import FAST
 from tests.fixtures.small_disks import fill_up
+from tests.integration.month2.backup.conftest import FAST
 
 if TYPE_CHECKING:
     from month2_databases.experiments.recovering import Recovering
