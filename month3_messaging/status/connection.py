@@ -17,7 +17,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
-from month3_messaging.orders import FINAL
 from month3_messaging.status.client_queue import ClientQueue, Update
 from month3_messaging.status.frames import (
     CloseCode,
@@ -148,9 +147,12 @@ class Connection(asyncio.Protocol):
 
     def hear(self, update: Update) -> None:
         """Let the update wait for the next flush."""
-        if update.change.status in FINAL:
+        if update.is_final:
             self._look(update.order_id)
-        if self._queue.offer(update) and not self.dirty:
+        at_once = self._server.at_once and self._writable is None and not self._closing
+        if at_once and self._queue.pass_on(update):
+            self._transport.write(update.frame(status_frame))
+        elif self._queue.offer(update) and not self.dirty:
             self._server.flush_soon(self)
 
     def look_again(self) -> None:

@@ -77,6 +77,7 @@ class StatusSockets:
         settings: SocketSettings,
     ) -> None:
         self.settings = settings
+        self.at_once = settings.tick_s is None
         self.followers: Followers = hub.followers
         self._sessions = sessions
         self._verifier = verifier

@@ -76,6 +76,20 @@ def test_nothing_comes_of_an_order_that_is_not_followed() -> None:
     assert queue.followed == ()
 
 
+def test_an_update_is_passed_on_only_where_nothing_waits_and_it_is_news() -> None:
+    """Q2, Q4: it counts as handed out; what is loading, old, unknown or behind others waits."""
+    queue = following(ONE, TWO)
+    assert queue.pass_on(update(ONE, 2))
+    assert not queue.pass_on(update(ONE, 2))
+    assert not queue.pass_on(update(UUID(int=3), 1))
+    assert queue.known(ONE) == 2
+    queue.offer(update(TWO, 1))
+    assert not queue.pass_on(update(ONE, 3))
+    assert taken(queue) == [(TWO, 1)]
+    queue.follow(TWO)
+    assert not queue.pass_on(update(TWO, 5))
+
+
 def test_an_updates_bytes_are_made_once() -> None:
     """However many clients it goes to."""
     made = 0
