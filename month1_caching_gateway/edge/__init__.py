@@ -1,7 +1,6 @@
 """The edge: nginx in front of it all. Configurations, certificates, assets, purge, edge choice."""
 
 from month1_caching_gateway.edge.assets import build
-from month1_caching_gateway.edge.certificates import Authority, Issued
 from month1_caching_gateway.edge.config import edge_config, edge_files, origin_config
 from month1_caching_gateway.edge.differences import DIFFERENCES, Difference
 from month1_caching_gateway.edge.nearest import EdgePoint, Seen, nearest
@@ -22,6 +21,7 @@ from month1_caching_gateway.edge.settings import (
     Tls,
 )
 from month1_caching_gateway.edge.verifier import create_verifier_app
+from scalelab.security.certificates import Authority, Issued
 
 __all__ = [
     "DIFFERENCES",

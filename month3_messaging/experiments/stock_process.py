@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -33,14 +34,16 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 ASKED = "ask-"
 """Products with such a name say which question this is; only these questions are ever held."""
+FAILS = "fail-"
+"""`fail-PLACE-TIMES-ANY`: asked for it, the process of that place (`all`: every one) answers 503 so
+many times, and never reaches a desk; then it answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """free: pieces by desk and product; a desk stands below `/NAME`, the one named "" at the root.
 
-    place, held_share, seed: of the questions, see `is_held`. failing: so many first requests are
-    answered 503 without reaching a desk; -1: all of them.
+    place, held_share, seed: of the questions, see `is_held`.
     """
 
     port: int
@@ -48,7 +51,6 @@ class Settings:
     place: str = ""
     held_share: float = 0.0
     seed: int = 0
-    failing: int = 0
 
     def argv(self) -> tuple[str, ...]:
         """The command of such a process."""
@@ -72,25 +74,29 @@ class Disturbed:
     def __init__(self, app: App, settings: Settings) -> None:
         self._app = app
         self._settings = settings
-        self._failed = 0
+        self._failed: Counter[str] = Counter()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http" or "/v1/" not in scope["path"]:
             await self._app(scope, receive, send)
-        elif self._failed != self._settings.failing:
-            self._failed += self._settings.failing > 0
+            return
+        asked = parse_qs(scope["query_string"].decode()).get("ids", [""])[0].split(",")
+        desk = scope["path"].split("/")[1]
+        if any(self._fails(one) for one in asked if one.startswith(FAILS)):
             await _fail(send)
-        elif self._holds(scope):
+        elif any(is_held(self._settings, desk, one) for one in asked if one.startswith(ASKED)):
             while (await receive())["type"] != "http.disconnect":
                 pass
         else:
             await self._app(scope, receive, send)
 
-    def _holds(self, scope: Message) -> bool:
-        asked = parse_qs(scope["query_string"].decode()).get("ids", [""])[0].split(",")
-        desk = scope["path"].split("/")[1]
-        return any(is_held(self._settings, desk, one) for one in asked if one.startswith(ASKED))
+    def _fails(self, question: str) -> bool:
+        _, place, times, _ = question.split("-", 3)
+        if place not in ("all", self._settings.place) or self._failed[question] >= int(times):
+            return False
+        self._failed[question] += 1
+        return True
 
 
 async def _fail(send: Send) -> None:

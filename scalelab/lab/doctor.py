@@ -38,6 +38,7 @@ _CLOSES = {
     "pgbackrest": "backups by pgBackRest; our own tool serves without it",
     "rabbitmq": "the second broker: its adapter, background jobs over it, and their experiments",
     "versitygw": "object storage (rows D9, D11, D15, D19): its tests and experiments",
+    "envoy": "the service mesh (row C10): its tests and its experiment",
     "pgbouncer": "reads through a pooler, and what breaks behind one",
 }
 

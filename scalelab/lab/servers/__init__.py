@@ -9,6 +9,7 @@ from scalelab.lab.servers.base import Place, Server
 from scalelab.lab.servers.capabilities import capabilities
 from scalelab.lab.servers.cassandra import DATA_CENTRE, Cassandra, CassandraRing
 from scalelab.lab.servers.chromium import Chromium
+from scalelab.lab.servers.envoy import Envoy
 from scalelab.lab.servers.errors import ServerFailed, ServerMissing
 from scalelab.lab.servers.etcd import Etcd, EtcdGateway
 from scalelab.lab.servers.kafka import Kafka
@@ -35,6 +36,7 @@ __all__ = [
     "Cassandra",
     "CassandraRing",
     "Chromium",
+    "Envoy",
     "Etcd",
     "EtcdGateway",
     "Kafka",

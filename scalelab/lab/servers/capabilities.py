@@ -17,6 +17,7 @@ from scalelab.lab.servers import (
 )
 from scalelab.lab.servers.account import server_account
 from scalelab.lab.servers.cassandra import cassandra_capability
+from scalelab.lab.servers.envoy import envoy_capability
 from scalelab.lab.servers.java import JAVA, KAFKA, jars_capability
 from scalelab.lab.servers.providers import Capability, Providers
 from scalelab.lab.servers.versitygw import versitygw_capability
@@ -44,4 +45,11 @@ def capabilities(providers: Providers) -> list[Capability]:
         cassandra_capability(providers),
     ]
     patroni = patroni_program.capability(server_account())
-    return [*rows[:3], *jars, *rows[3:], patroni, versitygw_capability(providers)]
+    return [
+        *rows[:3],
+        *jars,
+        *rows[3:],
+        patroni,
+        versitygw_capability(providers),
+        envoy_capability(providers),
+    ]

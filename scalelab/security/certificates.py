@@ -1,7 +1,9 @@
-"""Certificates for the edges, from a private authority that is made at the first start.
+"""Certificates from a private authority that is made at the first start.
 
-The authority's key never leaves its folder; an edge gets a certificate of its own, good for a
-month, at each start. Whoever shall trust the edges is given the authority's certificate.
+The authority's key never leaves its folder; a server gets a certificate of its own, good for a
+month, at each start. Whoever shall trust the servers is given the authority's certificate. A
+workload's certificate says who it is by a URI instead of where it stands, and serves both ends of a
+connection.
 """
 
 from __future__ import annotations
@@ -68,13 +70,33 @@ class Authority:
         return self._certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
     def issue(self, hosts: Sequence[str], *, now: dt.datetime) -> Issued:
-        """A certificate for these names and addresses; the first is its subject."""
+        """A server's certificate for these names and addresses; the first is its subject."""
+        names = [_alternative(host) for host in hosts]
+        lasts = dt.timedelta(days=_LEAF_DAYS)
+        return self._issue(hosts[0], names, [ExtendedKeyUsageOID.SERVER_AUTH], now, lasts)
+
+    def issue_identity(self, uri: str, *, now: dt.datetime, lasts: dt.timedelta) -> Issued:
+        """A workload's certificate for both ends of a connection; `uri` is all that names it.
+
+        Short is safe: nobody asks whether it was revoked. Source: SPIFFE's X.509-SVID.
+        """
+        both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        return self._issue("workload", [x509.UniformResourceIdentifier(uri)], both, now, lasts)
+
+    def _issue(
+        self,
+        subject: str,
+        names: Sequence[x509.GeneralName],
+        uses: Sequence[x509.ObjectIdentifier],
+        now: dt.datetime,
+        lasts: dt.timedelta,
+    ) -> Issued:
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
-            _builder(_name(hosts[0]), self._certificate.subject, key, now, _LEAF_DAYS)
-            .add_extension(x509.SubjectAlternativeName([_alternative(h) for h in hosts]), False)
+            _builder(_name(subject), self._certificate.subject, key, now, lasts)
+            .add_extension(x509.SubjectAlternativeName(names), False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
+            .add_extension(x509.ExtendedKeyUsage(uses), False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False
             )
@@ -88,7 +110,7 @@ def _make_authority(now: dt.datetime) -> bytes:
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name("scalelab private authority")
     certificate = (
-        _builder(name, name, key, now, _AUTHORITY_DAYS)
+        _builder(name, name, key, now, dt.timedelta(days=_AUTHORITY_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
         .add_extension(_signs_certificates(), True)
@@ -116,7 +138,7 @@ def _builder(
     issuer: x509.Name,
     key: ec.EllipticCurvePrivateKey,
     now: dt.datetime,
-    days: int,
+    lasts: dt.timedelta,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -125,7 +147,7 @@ def _builder(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(hours=1))  # clocks differ
-        .not_valid_after(now + dt.timedelta(days=days))
+        .not_valid_after(now + lasts)
     )
 
 
