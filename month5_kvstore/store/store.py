@@ -196,7 +196,8 @@ class Store:
         for operation in operations:
             if isinstance(operation, Put):
                 growth += self._growth(operation)
-            elif isinstance(operation, Range):
+        for operation in operations:  # after all puts: the refusal that etcd would tell of
+            if isinstance(operation, Range):
                 self._require(operation.revision)
         if growth:
             self._require_space(growth)
