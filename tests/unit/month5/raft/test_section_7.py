@@ -49,8 +49,9 @@ def test_a_snapshot_names_the_last_entry_it_covers_and_the_members_then() -> Non
 def test_what_is_not_applied_cannot_be_in_a_snapshot() -> None:
     """Bad input."""
     raft, _ = compacted()
+    index = raft.propose(b"not committed")
     with pytest.raises(InvalidInput):
-        raft.snapshot_at(5, b"state")
+        raft.snapshot_at(index, b"state")
 
 
 def test_a_follower_that_needs_what_is_gone_gets_the_snapshot() -> None:
@@ -110,6 +111,7 @@ def test_an_old_snapshot_changes_nothing() -> None:
     """What is committed here already is more."""
     raft = node(2, terms=(1, 1, 1, 1), term=2, commit=4)
     settle(raft)
+    raft.compact(raft.snapshot_at(3, b"newer"))
     raft.step(InstallSnapshot(1, 2, 2, Snapshot(2, 1, GROUP, b"state")))
     ready = effects(raft)
     assert (ready.snapshot, raft.last_index) == (None, 4)
