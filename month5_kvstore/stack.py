@@ -12,6 +12,7 @@ import contextlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from month5_kvstore.log import Identity, PosixDisk, initialise
@@ -33,8 +34,16 @@ class Stack:
 
     @property
     def links(self) -> list[tuple[str, str]]:
-        """What a person may open."""
-        return [(f"node {node}", f"{url}/status") for node, url in self.urls.items()]
+        """What a person may open or give to a client of etcd."""
+        nodes = [(f"node {node}", f"{url}/status") for node, url in self.urls.items()]
+        spoken = "etcd's API" if speaks_grpc() else "etcd's API, JSON alone"
+        return [*nodes, (spoken, next(iter(self.etcd_urls.values())))]
+
+
+def speaks_grpc() -> bool:
+    """Whether the package grpcio is here. The small set of packages, with which a stack starts on a
+    new clone, lacks it; etcd's API is then served as JSON alone, beside the node's own."""
+    return find_spec("grpc") is not None
 
 
 def node_name(node: int) -> str:
@@ -66,10 +75,10 @@ def start_stack(
     ids = range(1, nodes + 1)
     ports = {node: runtime.port(node_name(node), _FIRST_PORT + node - 1) for node in ids}
     peer_ports = peer_ports_of(runtime, nodes)
-    etcd_ports = {
-        node: runtime.port(f"{node_name(node)}-etcd", _FIRST_ETCD_PORT + node - 1) for node in ids
+    etcd_ports = _etcd_ports(runtime, nodes) if speaks_grpc() else {}
+    etcd_urls = {
+        node: f"http://127.0.0.1:{etcd_ports.get(node, port)}" for node, port in ports.items()
     }
-    etcd_urls = {node: f"http://127.0.0.1:{port}" for node, port in etcd_ports.items()}
     specs: list[ServiceSpec] = []
     for node in ids:
         found = {other: f"127.0.0.1:{port}" for other, port in peer_ports.items()}
@@ -79,7 +88,7 @@ def start_stack(
             "KVNODE_NODE_ID": str(node),
             "KVNODE_LOG_LEVEL": "warning",
             "KVNODE_FOLDER": str(runtime.root / "nodes" / str(node)),
-            "KVNODE_ETCD_PORT": str(etcd_ports[node]),
+            "KVNODE_ETCD_PORT": str(etcd_ports.get(node, 0)),
             "KVNODE_ETCD_CLIENTS": ",".join(f"{other}={url}" for other, url in etcd_urls.items()),
             "KVNODE_PEERS": ",".join(f"{other}={at}" for other, at in found.items()),
             **{f"KVNODE_{name.upper()}": value for name, value in (settings or {}).items()},
@@ -96,6 +105,13 @@ def _make_folder(folder: Path, node: int) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(Conflict):
         initialise(PosixDisk(folder), Identity("scalelab", node, secrets.token_hex(16)))
+
+
+def _etcd_ports(runtime: Runtime, nodes: int) -> dict[int, int]:
+    return {
+        node: runtime.port(f"{node_name(node)}-etcd", _FIRST_ETCD_PORT + node - 1)
+        for node in range(1, nodes + 1)
+    }
 
 
 def peer_ports_of(runtime: Runtime, nodes: int) -> dict[int, int]:
