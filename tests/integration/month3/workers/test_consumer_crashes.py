@@ -17,6 +17,7 @@ from month3_messaging.broker import to_headers, to_value
 from month3_messaging.workers import dead_letter_topic
 from scalelab.clients.kafka import Message, open_producer
 from scalelab.clients.postgres import Database
+from tests.fixtures.tiers import Count
 from tests.integration.month3.messaging_bed import make_event, poll_until, read_topic
 
 PROGRAM = Path(__file__).with_name("consumer_process.py")
@@ -132,21 +133,41 @@ async def test_killed_consumers_that_hold_keys_keep_each_key_in_order(
     assert {letter.headers["ce_id"] for letter in letters} == poisoned
 
 
-async def test_a_woken_zombie_changes_nothing(
-    environment: dict[str, str], database: Database, kafka_bootstrap: str, topic: str
+@pytest.mark.timeout(3600)
+async def test_woken_zombies_change_nothing(
+    environment: dict[str, str],
+    database: Database,
+    kafka_bootstrap: str,
+    topic: str,
+    count: Count,
 ) -> None:
     """A member freezes as a handler begins, loses its partitions to another one that does all the
-    work, and wakes up in the middle of its handler: the inbox refuses its late effect."""
-    await publish(kafka_bootstrap, topic)
+    work, and wakes up in the middle of its handler: the inbox refuses its late effect. 50 times
+    with --nightly, over one history of effects."""
+    zombies = count(50, share=0.02)
+    for number in range(zombies):
+        await freeze_and_wake(environment, database, kafka_bootstrap, topic, done=2 * number)
+    assert await effects(database) == {key: [*range(EACH)] * 2 * zombies for key in KEYS}
+
+
+async def freeze_and_wake(
+    environment: dict[str, str], database: Database, bootstrap: str, topic: str, *, done: int
+) -> None:
+    """One frozen member and its heir. done: rounds of events that have had their effects."""
+
+    async def are_done(rounds: int) -> bool:
+        return sum(map(len, (await effects(database)).values())) >= rounds * EACH * len(KEYS)
+
+    await publish(bootstrap, topic)
     async with consumer({**environment, "FREEZE_AT": "4"}) as zombie:
 
         async def is_frozen() -> bool:
             return psutil.Process(zombie.pid).status() == psutil.STATUS_STOPPED
 
         await poll_until(is_frozen, "the member has frozen")
-        assert not await are_complete(database), "the fault bit"
+        assert not await are_done(done + 1), "the fault bit"
         async with consumer(environment) as heir:
-            await poll_until(lambda: are_complete(database), "the heir has done all")
+            await poll_until(lambda: are_done(done + 1), "the heir has done all")
             zombie.send_signal(signal.SIGCONT)
 
             async def is_running() -> bool:
@@ -156,10 +177,5 @@ async def test_a_woken_zombie_changes_nothing(
             heir.send_signal(signal.SIGKILL)
             await heir.wait()
         # The zombie inherits again and sees every event that was not committed by the heir.
-        await publish(kafka_bootstrap, topic)
-
-        async def second_round() -> bool:
-            return sum(map(len, (await effects(database)).values())) >= 2 * EACH * len(KEYS)
-
-        await poll_until(second_round, "the woken member works on")
-    assert await effects(database) == {key: [*range(EACH), *range(EACH)] for key in KEYS}
+        await publish(bootstrap, topic)
+        await poll_until(lambda: are_done(done + 2), "the woken member works on")
