@@ -173,8 +173,10 @@ class _Pool:
         try:
             yield conn
         finally:
-            await conn.close()
-            self._lent -= 1
+            try:
+                await conn.close()
+            finally:
+                self._lent -= 1
 
 
 def _engine(dsn: str, size: int, wait_s: float, *, read_only: bool = False) -> AsyncEngine:
