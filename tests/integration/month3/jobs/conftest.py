@@ -201,6 +201,7 @@ def open_bed(runtime: Runtime, dsn: str, broker: BrokerSettings) -> Iterator[Bed
         finally:
             for name in bed.workers:
                 runtime.stop(name)
+            app.pool.force_close_all()  # pyright: ignore[reportAttributeAccessIssue]
             app.close()
 
 

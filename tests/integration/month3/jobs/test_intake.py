@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 import redis
+from celery import Celery
 
 from month3_messaging.broker import Event
 from month3_messaging.jobs.broker import BrokerSettings, make_app, sender
@@ -34,10 +35,26 @@ async def jobs_database(jobs_dsn: str) -> AsyncIterator[Database]:
         yield database
 
 
-def intake_on(database: Database, url: str, *, resend_after_s: float = 3600.0) -> Intake:
-    """An intake that sends to the broker at `url`."""
-    app = make_app(BrokerSettings(url=url))
-    return Intake(database, sender(app), resend_after_s=resend_after_s)
+class Intakes:
+    """Intakes on one database, each with a sender of its own to the broker at `url`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.apps: list[Celery] = []
+
+    def at(self, url: str, *, resend_after_s: float = 3600.0) -> Intake:
+        app = make_app(BrokerSettings(url=url))
+        self.apps.append(app)
+        return Intake(self._database, sender(app), resend_after_s=resend_after_s)
+
+
+@pytest.fixture
+def intakes(jobs_database: Database) -> Iterator[Intakes]:
+    made = Intakes(jobs_database)
+    yield made
+    for app in made.apps:
+        app.pool.force_close_all()  # pyright: ignore[reportAttributeAccessIssue]
+        app.close()
 
 
 def event(order: UUID, kind: str) -> Event:
@@ -52,10 +69,10 @@ def at_broker(url: str) -> int:
 
 
 async def test_a_confirmed_order_has_one_job_however_often_its_events_come(
-    jobs_database: Database, redis_url: str
+    intakes: Intakes, redis_url: str
 ) -> None:
     """J1: copies of an event are known by their id, others by the row."""
-    intake = intake_on(jobs_database, redis_url)
+    intake = intakes.at(redis_url)
     order = uuid4()
     placed, confirmed = event(order, PLACED), event(order, CONFIRMED)
     for _ in range(2):
@@ -67,9 +84,9 @@ async def test_a_confirmed_order_has_one_job_however_often_its_events_come(
     assert at_broker(redis_url) == 1
 
 
-async def test_a_cancelled_order_has_none(jobs_database: Database, redis_url: str) -> None:
+async def test_a_cancelled_order_has_none(intakes: Intakes, redis_url: str) -> None:
     """And nothing is kept of it."""
-    intake = intake_on(jobs_database, redis_url)
+    intake = intakes.at(redis_url)
     order = uuid4()
     await intake.on_placed(event(order, PLACED))
     await intake.on_ended(event(order, CANCELLED))
@@ -79,26 +96,22 @@ async def test_a_cancelled_order_has_none(jobs_database: Database, redis_url: st
     assert told.value.stable_code == "unknown_order"
 
 
-async def test_what_could_not_be_sent_is_sent_later(
-    jobs_database: Database, redis_url: str
-) -> None:
+async def test_what_could_not_be_sent_is_sent_later(intakes: Intakes, redis_url: str) -> None:
     """J2: with the broker away nothing is marked; afterwards everything is there."""
-    away = intake_on(jobs_database, "redis://127.0.0.1:1/0")
+    away = intakes.at("redis://127.0.0.1:1/0")
     orders = [uuid4() for _ in range(3)]
     for order in orders:
         await away.on_placed(event(order, PLACED))
         await away.on_confirmed(event(order, CONFIRMED))
     with pytest.raises(Unavailable):
         await away.send_ready()
-    assert await intake_on(jobs_database, redis_url).send_ready() == 3
+    assert await intakes.at(redis_url).send_ready() == 3
     assert at_broker(redis_url) == 3
 
 
-async def test_what_the_broker_forgot_is_sent_again(
-    jobs_database: Database, redis_url: str
-) -> None:
+async def test_what_the_broker_forgot_is_sent_again(intakes: Intakes, redis_url: str) -> None:
     """J2: a ready job that nobody carried out is handed over once more."""
-    intake = intake_on(jobs_database, redis_url, resend_after_s=0.0)
+    intake = intakes.at(redis_url, resend_after_s=0.0)
     order = uuid4()
     await intake.on_placed(event(order, PLACED))
     await intake.on_confirmed(event(order, CONFIRMED))
