@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from month5_kvstore.store import (
     Answer,
@@ -67,6 +67,8 @@ class DumbModel:
     def _do(self, command: Command) -> Answer:  # noqa: C901 - one branch a command
         match command:
             case Put() | Delete():
+                if isinstance(command, Put) and command.lease:
+                    self._lease(command.lease)
                 return self._all((command,))[0]
             case Transaction():
                 for branch in (command.then, command.otherwise):
@@ -143,7 +145,7 @@ class DumbModel:
 
     def _all(self, operations: tuple[Operation, ...]) -> tuple[PutDone | Deleted | Found, ...]:
         state = dict(self.states[-1])
-        for one in operations:
+        for one in sorted(operations, key=lambda one: isinstance(one, Range)):
             if isinstance(one, Put):
                 if (one.keep_value or one.keep_lease) and one.key not in state:
                     raise _No("key_not_found")
@@ -163,9 +165,9 @@ class DumbModel:
     ) -> PutDone | Deleted | Found:
         match operation:
             case Range():
-                if operation.revision:
-                    return self._find(self.states[operation.revision - 1], operation)
-                return self._find(state, operation)
+                past = self.states[operation.revision - 1] if operation.revision else state
+                found = self._find(past, operation)
+                return replace(found, revision=self.revision + bool(events))
             case Delete(interval, want_previous):
                 gone = sorted(key for key in state if key in interval)
                 old = tuple(state[key] for key in gone)
