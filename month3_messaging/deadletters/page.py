@@ -2,12 +2,13 @@
 
 A person signs in with a token of scope `desk`; it is kept in a cookie that no script reads and no
 other site sends. What changes something must come from this page: a POST whose Origin is another
-one, or is missing, is refused.
+one, or is missing, is refused. Who is not signed in is shown the form to do so, with status 401.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from html import escape
 from typing import Annotated
 from urllib.parse import parse_qs
@@ -19,10 +20,13 @@ from month3_messaging.deadletters.api import SCOPE
 from month3_messaging.deadletters.desk import Desk
 from month3_messaging.deadletters.letter import State
 from month3_messaging.deadletters.letters_postgres import AuditLine, Kept, as_text
-from scalelab.errors import Forbidden, InvalidInput, ScalelabError
+from scalelab.errors import Forbidden, InvalidInput, ScalelabError, Unauthenticated
 from scalelab.security import Principal, TokenVerifier
 
 COOKIE = "desk_token"
+Clerk = Callable[[Request], Awaitable[Principal]]
+"""Who asks; raises Unauthenticated or Forbidden."""
+_ON_A_PAGE = 50
 
 _SECURITY = {
     "cache-control": "no-store",
@@ -53,7 +57,8 @@ def page_router(desk: Desk, verifier: TokenVerifier) -> APIRouter:
         return principal
 
     _add_sign_in(router, verifier)
-    _add_pages(router, desk, Depends(clerk))
+    _add_pages(router, desk, clerk)
+    _add_decisions(router, desk, clerk)
     return router
 
 
@@ -75,24 +80,41 @@ def _add_sign_in(router: APIRouter, verifier: TokenVerifier) -> None:
         return answer
 
 
-def _add_pages(router: APIRouter, desk: Desk, clerk: object) -> None:
-    @router.get("", dependencies=[clerk])  # pyright: ignore[reportArgumentType] - a Depends
-    async def letters(
-        state: State = State.PARKED, after: Annotated[int, Query(ge=0)] = 0
-    ) -> Response:
-        return _page("Dead letters", _list(await desk.list(state, after=after), state))
+def _add_pages(router: APIRouter, desk: Desk, clerk: Clerk) -> None:
+    async def shown_to_a_clerk(request: Request, show: Callable[[], Awaitable[str]]) -> Response:
+        try:
+            await clerk(request)
+        except Unauthenticated:
+            return _page("Sign in", _SIGN_IN, status=401)
+        return _page("Dead letters", await show())
 
-    @router.get("/letters/{letter_id}", dependencies=[clerk])  # pyright: ignore[reportArgumentType]
-    async def letter(letter_id: int) -> Response:
-        kept, lines = await desk.show(letter_id)
-        return _page(f"Letter {letter_id}", _whole(kept, lines))
+    @router.get("")
+    async def letters(
+        request: Request, state: State = State.PARKED, after: Annotated[int, Query(ge=0)] = 0
+    ) -> Response:
+        async def show() -> str:
+            found = await desk.list(state, after=after, limit=_ON_A_PAGE + 1)
+            return _list(found, state)
+
+        return await shown_to_a_clerk(request, show)
+
+    @router.get("/letters/{letter_id}")
+    async def letter(request: Request, letter_id: int) -> Response:
+        async def show() -> str:
+            return _whole(*await desk.show(letter_id))
+
+        return await shown_to_a_clerk(request, show)
+
+
+def _add_decisions(router: APIRouter, desk: Desk, clerk: Clerk) -> None:
+    asked = Depends(clerk)
 
     @router.post("/letters/{letter_id}/{what}")
     async def decide(
         letter_id: int,
         what: str,
         request: Request,
-        principal: Principal = clerk,  # pyright: ignore[reportArgumentType]
+        principal: Principal = asked,  # pyright: ignore[reportArgumentType] - a Depends
     ) -> Response:
         form = await _form(request)
         seen = _version(form.get("version", ""))
@@ -112,7 +134,7 @@ def _add_pages(router: APIRouter, desk: Desk, clerk: object) -> None:
         except ScalelabError as error:
             kept, lines = await desk.show(letter_id)
             told = f'<p class="error">{escape(error.message)} ({escape(error.stable_code)})</p>'
-            return _page(f"Letter {letter_id}", told + _whole(kept, lines), status=409)
+            return _page("Dead letters", told + _whole(kept, lines), status=409)
         return RedirectResponse(f"/desk/letters/{letter_id}", status_code=303)
 
 
@@ -145,8 +167,7 @@ def _headers(text: str, kept: Kept) -> dict[str, str | None]:
 def _page(title: str, body: str, status: int = 200) -> Response:
     html = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<style>{_STYLE}</style><h1>{escape(title)}</h1><p><a href="/desk">All letters</a></p>'
-        f"{body}</html>"
+        f"<style>{_STYLE}</style><h1>{escape(title)}</h1>{body}</html>"
     )
     return HTMLResponse(html, status, headers=_SECURITY)
 
@@ -168,14 +189,14 @@ def _list(letters: list[Kept], state: State) -> str:
             kept.parked_at.isoformat(timespec="seconds"),
         )
         + "</tr>"
-        for kept in letters
+        for kept in letters[:_ON_A_PAGE]
     )
     names = ("id", "group", "type", "key", "origin", "tries", "cause", "parked")
     head = "".join(f"<th>{name}</th>" for name in names)
-    more = (
-        f'<p><a href="/desk?state={state}&after={letters[-1].id}">more</a></p>' if letters else ""
-    )
-    return f"<p>{links}</p><table><tr>{head}</tr>{rows}</table>{more}"
+    table = f"<table><tr>{head}</tr>{rows}</table>" if rows else f"<p>None is {state}.</p>"
+    last = letters[_ON_A_PAGE - 1].id if len(letters) > _ON_A_PAGE else None
+    more = f'<p><a href="/desk?state={state}&after={last}">more</a></p>' if last else ""
+    return f"<p>{links}</p>{table}{more}"
 
 
 def _whole(kept: Kept, lines: list[AuditLine]) -> str:
@@ -198,6 +219,7 @@ def _whole(kept: Kept, lines: list[AuditLine]) -> str:
         for line in lines
     )
     return (
+        f'<p><a href="/desk">All letters</a> · letter {kept.id}</p>'
         f"<table>{shown}</table><h2>Content</h2>{_content(kept)}<h2>Stack</h2>"
         f"<pre>{escape(letter.stack)}</pre><h2>Audit</h2>"
         f"<table><tr><th>at<th>who<th>what<th>before<th>after</tr>{audit}</table>"

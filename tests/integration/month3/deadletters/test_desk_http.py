@@ -155,6 +155,30 @@ async def test_nobody_without_the_scope_sees_a_letter(served: DeskServer) -> Non
             assert answer.status == 403
 
 
+async def test_who_is_not_signed_in_is_shown_the_form(served: DeskServer) -> None:
+    """A person who opens a page, with no token or one that has run out, can mend it there."""
+    for path in ("/desk", "/desk/letters/1"):
+        for headers in ({}, {"Cookie": "desk_token=old"}):
+            async with served.http.get(served.url + path, headers=headers) as answer:
+                assert answer.status == 401
+                assert 'action="/desk/sign-in"' in await answer.text()
+
+
+async def test_the_list_goes_on_where_the_page_ends(served: DeskServer) -> None:
+    """Fifty letters on a page, and a link only if there are more."""
+    for offset in range(51):
+        await served.park(offset=offset)
+    _, page = await served.visit("/desk")
+    more = re.search(r'href="(/desk\?state=parked&after=\d+)"', page)
+    assert more is not None
+    assert page.count("/desk/letters/") == 50
+    _, page = await served.visit(more[1])
+    assert page.count("/desk/letters/") == 1
+    assert ">more<" not in page
+    _, page = await served.visit("/desk?state=discarded")
+    assert "None is discarded." in page
+
+
 async def test_the_page_shows_what_a_letter_says_as_text(served: DeskServer) -> None:
     """Markup in an event or an error is text on the page, and its policy lets nothing run."""
     letter_id = await served.park(value=b'{"name":"</textarea><b>"}')
