@@ -193,20 +193,19 @@ def _month(text: str) -> date | None:
 
 def _at_the_desk(context: typer.Context, work: Callable[[ArchiveDesk], Awaitable[T]]) -> T:
     """`work` with the history of the running stack and its object store, in one sentence if bad."""
-    from month2_databases.commands.object_store import running_store
-    from month2_databases.stack import HISTORY
-    from scalelab.clock import SystemClock
-
-    dsn = description(context)["history"][HISTORY]
     try:
         from month2_databases.archive_desk import ArchiveDesk
+        from month2_databases.commands.object_store import running_store
     except ModuleNotFoundError as error:
         raise CommandFailed(
             f"The archive needs the package {error.name}, which the small set of packages lacks. "
             "Try: ./lab experiment, which installs the larger set, then again.",
             Exit.MISSING,
         ) from error
+    from month2_databases.stack import HISTORY
+    from scalelab.clock import SystemClock
 
+    dsn = description(context)["history"][HISTORY]
     with in_a_sentence(), running_store(folder(context)) as store:
 
         async def seated() -> T:
