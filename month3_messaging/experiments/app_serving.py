@@ -29,3 +29,10 @@ async def serving(app: FastAPI) -> AsyncGenerator[int, None]:
     finally:
         stop.set()
         await task
+
+
+@asynccontextmanager
+async def serving_url(app: FastAPI) -> AsyncGenerator[str, None]:
+    """The same; yields the base URL."""
+    async with serving(app) as port:
+        yield f"http://127.0.0.1:{port}"

@@ -21,7 +21,7 @@ from uuid import UUID, uuid4
 
 from fastapi import APIRouter, FastAPI
 
-from month3_messaging.experiments.serving import serving
+from month3_messaging.experiments.app_serving import serving_url
 from month3_messaging.orders import (
     MIGRATIONS,
     CatalogPrices,
@@ -182,7 +182,7 @@ async def _open_door(dsn: str) -> AsyncGenerator[Door]:
     settings = PostgresSettings(dsn, pool_max=10, acquire_timeout_s=_PATIENCE_S)
     async with (
         Database(settings, name="purchases") as database,
-        serving(_partners()) as partners_url,
+        serving_url(_partners()) as partners_url,
         HttpClient(partners_url, timeout_s=_PATIENCE_S, connect_timeout_s=_PATIENCE_S) as partners,
     ):
         sessions = sessions_on(database)
@@ -195,7 +195,7 @@ async def _open_door(dsn: str) -> AsyncGenerator[Door]:
         )
         router = orders_router(OrdersApi(placement, sessions, verifier))
         async with (
-            serving(_app(router)) as url,
+            serving_url(_app(router)) as url,
             HttpClient(url, timeout_s=_PATIENCE_S, connect_timeout_s=_PATIENCE_S) as http,
         ):
             yield Door(url, http, TokenIssuer(key, "lab", "lab", clock), database)

@@ -16,7 +16,7 @@ from random import Random
 
 from fastapi import APIRouter, FastAPI
 
-from month3_messaging.experiments.serving import serving
+from month3_messaging.experiments.app_serving import serving_url
 from scalelab.clients.http import HttpClient
 from scalelab.errors import Unavailable
 from scalelab.lab.course.experiment import Arm, Axis, Claim, Experiment, Lab, Plot, Result
@@ -81,7 +81,7 @@ async def _run(lab: Lab, calls: int) -> Result:
 
 async def _amplification(policy: RetryPolicy, share: float, calls: int, lab: Lab) -> float:
     dependency = Dependency(share, lab.random())
-    async with serving(dependency.app()) as url, _caller(url, policy, lab) as http:
+    async with serving_url(dependency.app()) as url, _caller(url, policy, lab) as http:
         await _call(http, calls)
     return dependency.asked / calls
 
@@ -89,14 +89,14 @@ async def _amplification(policy: RetryPolicy, share: float, calls: int, lab: Lab
 async def _through_a_middle(policy: RetryPolicy, calls: int, lab: Lab) -> float:
     """Two layers that retry, and nothing but refusals at the end."""
     dependency = Dependency(1.0, lab.random())
-    async with serving(dependency.app()) as end, _caller(end, policy, lab) as onward:
+    async with serving_url(dependency.app()) as end, _caller(end, policy, lab) as onward:
         router = APIRouter()
 
         @router.get("/answer")
         async def answer() -> dict[str, str]:
             return (await onward.get("/answer")).json()
 
-        async with serving(_app(router)) as middle, _caller(middle, policy, lab) as http:
+        async with serving_url(_app(router)) as middle, _caller(middle, policy, lab) as http:
             await _call(http, calls)
     return dependency.asked / calls
 

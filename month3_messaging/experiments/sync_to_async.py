@@ -19,6 +19,7 @@ import psycopg
 from fastapi import APIRouter
 
 from month3_messaging import inbox, outbox
+from month3_messaging.experiments.app_serving import serving_url
 from month3_messaging.moves import (
     DDL,
     PARTS,
@@ -42,7 +43,6 @@ from scalelab.lab.servers import Kafka, Postgres
 from scalelab.telemetry import Telemetry, TelemetrySettings, build_telemetry
 from scalelab.web import create_app
 from scalelab.web.background import Background
-from scalelab.web.serving import serve
 
 AROUND = 5  # orders before the outage, and after it
 DURING_QUICK = (0, 10, 20)
@@ -87,28 +87,13 @@ def _telemetry(service: str) -> Telemetry:
 
 
 @asynccontextmanager
-async def serving(router: APIRouter, name: str) -> AsyncGenerator[str]:
+async def serving_router(router: APIRouter, name: str) -> AsyncGenerator[str]:
     """A service on a free port until the block ends; yields its URL."""
-    telemetry, stop = _telemetry(name), asyncio.Event()
-    app = create_app(telemetry=telemetry, routers=[router])
-    listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    running = asyncio.create_task(
-        serve(
-            app,
-            host="127.0.0.1",
-            port=0,
-            stop=stop,
-            on_listening=lambda _host, port: listening.set_result(port),
-        )
-    )
+    telemetry = _telemetry(name)
     try:
-        await asyncio.wait([running, listening], return_when=asyncio.FIRST_COMPLETED)
-        if not listening.done():
-            await running  # raises why it did not start
-        yield f"http://127.0.0.1:{listening.result()}"
+        async with serving_url(create_app(telemetry=telemetry, routers=[router])) as url:
+            yield url
     finally:
-        stop.set()
-        await running
         telemetry.shutdown()
 
 
@@ -117,14 +102,14 @@ async def chained(dsn: str, during: int) -> Seen:
     customers = Customers()
     async with (
         Database(PostgresSettings(dsn), name="moves") as database,
-        serving(service_router(database, charge), "payments") as payments_url,
+        serving_router(service_router(database, charge), "payments") as payments_url,
         HttpClient(payments_url, timeout_s=30.0) as payments,
     ):
         for number, there in ((AROUND, True), (during, False), (AROUND, True)):
             async with AsyncExitStack() as stack:
                 async with AsyncExitStack() as until_away:
                     router = service_router(database, reserve)
-                    url = await until_away.enter_async_context(serving(router, "inventory"))
+                    url = await until_away.enter_async_context(serving_router(router, "inventory"))
                     if there:
                         stack.push_async_exit(until_away.pop_all())
                 inventory = await stack.enter_async_context(HttpClient(url, timeout_s=30.0))

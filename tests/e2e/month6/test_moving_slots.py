@@ -23,13 +23,14 @@ from month6_capstone.topology import SHARD_NAMES
 from scalelab.hashing import slot_for_key
 from tests.e2e.customer import Customer, settled_report
 from tests.e2e.month6.crowd import Crowd, badly_answered, seeded_buyers
-from tests.fixtures.shop import CUSTOMERS, PRODUCTS
+from tests.fixtures.shop import CUSTOMERS, LOGGED, PRODUCTS
 from tests.fixtures.tiers import Count
 
 PROJECT = Path(__file__).parents[3]
 HOME, OTHER = SHARD_NAMES
 END = 128
 """The first shard of a new shop has the slots below."""
+CROWD = 8
 MOVING = "on moving slots"
 """Stands in place of the shard of those customers whose orders move."""
 
@@ -74,7 +75,9 @@ def test_slots_move_there_and_back_while_customers_order(
     buyers = [
         replace(one, shard=MOVING) if first <= slot_for_key(one.user_id) < END else one
         for one in seeded_buyers(CUSTOMERS)
+        if one.number in LOGGED
     ]
+    buyers = sorted(buyers, key=lambda one: one.shard != MOVING)[:CROWD]
     moved = next(one for one in buyers if one.shard == MOVING)
     buyers.remove(moved)  # what this one does is not in the crowd's log
     mover = Customer.signed_in(shop, moved.number)
