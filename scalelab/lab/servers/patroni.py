@@ -30,6 +30,16 @@ _ADOPT = Path(__file__).with_name("adopt.py")
 _CALLBACK = '#!/bin/sh\nprintf "%s %s\\n" "$1" "$2" >> "$(dirname "$0")/role_changes"\n'
 
 
+def postmaster_in(lock_file: str) -> int | None:
+    """The postmaster's process id, by the text of postmaster.pid; None if it names none.
+
+    A server that Patroni runs alone, to recover from a crash before it starts PostgreSQL, writes its
+    id there as a negative number. It is no postmaster, and nobody can connect to it.
+    """
+    first, _, _ = lock_file.partition("\n")
+    return int(first) if first.isascii() and first.isdigit() else None
+
+
 class PatroniNode(Server):
     """One Patroni with its PostgreSQL. Made by PatroniCluster; its port is PostgreSQL's."""
 
@@ -156,12 +166,9 @@ class PatroniNode(Server):
     def postmaster(self) -> int | None:
         """PostgreSQL's process here, or None."""
         try:
-            pid = int((self.data_dir / "postmaster.pid").read_text().splitlines()[0])
-        except (FileNotFoundError, IndexError, ValueError):
-            return None
-        try:
-            return pid if "postgres" in psutil.Process(pid).name() else None
-        except psutil.Error:
+            pid = postmaster_in((self.data_dir / "postmaster.pid").read_text())
+            return pid if pid and "postgres" in psutil.Process(pid).name() else None
+        except (FileNotFoundError, psutil.Error):
             return None
 
     def patroni(self) -> int | None:
