@@ -11,11 +11,10 @@ process, from the first event to the last; servers and joining the group are lef
 from __future__ import annotations
 
 import asyncio
-import gc
 import io
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from statistics import median
@@ -24,13 +23,13 @@ from uuid import UUID, uuid4
 
 from faststream.kafka import KafkaBroker
 
+from bench._turns import Arm, control_of, in_turns, ratio_of, shown
 from month3_messaging import inbox
 from month3_messaging.broker import Event, to_headers, to_value
 from month3_messaging.workers import ConsumerSettings, EventConsumer
 from scalelab.clients.kafka import Message, ensure_topics, open_consumer, open_producer
 from scalelab.clients.postgres import Database, PostgresSettings
-from scalelab.lab.course.bench import AnyFigure, Figure, LimitFigure, Options
-from scalelab.lab.course.ratio import Ratio, Round, compare, is_void
+from scalelab.lab.course.bench import AnyFigure, Figure, Options
 from scalelab.lab.servers import Kafka, Postgres
 from scalelab.telemetry import TelemetrySettings, build_telemetry
 
@@ -73,8 +72,9 @@ class _Counter:
         return (self._ended_s - (self._begun_s or 0.0)) * 1e6 / _EVENTS
 
 
-Arm = Callable[[str], Awaitable[float]]
-"""Reads the topic as the group of that name; returns CPU µs an event."""
+def _new_group() -> str:
+    """Of a turn: it reads the topic from its start."""
+    return f"bench-{uuid4()}"
 
 
 def run(options: Options) -> list[AnyFigure]:
@@ -97,16 +97,14 @@ async def _figures(options: Options, bootstrap: str, dsn: str) -> list[AnyFigure
         async with database.autocommit() as conn:
             await conn.execute(inbox.DDL.encode())
         arms: dict[str, Arm] = {
-            "ours": lambda group: _ours(bootstrap, group),
-            "ours again": lambda group: _ours(bootstrap, group),
-            "FastStream": lambda group: _faststream(bootstrap, group, checks_types=True),
-            "FastStream, no type checks": lambda group: _faststream(
-                bootstrap, group, checks_types=False
-            ),
-            "bare loop": lambda group: _bare(bootstrap, group, database),
+            "ours": lambda: _ours(bootstrap),
+            "ours again": lambda: _ours(bootstrap),
+            "FastStream": lambda: _faststream(bootstrap, checks_types=True),
+            "FastStream, no type checks": lambda: _faststream(bootstrap, checks_types=False),
+            "bare loop": lambda: _bare(bootstrap, database),
         }
-        options.note(f"in turns, {_EVENTS:,} events each: {', '.join(arms)}")
-        costs = await _in_turns(options, arms)
+        options.note(f"{_EVENTS:,} events a turn")
+        costs = await in_turns(options, arms)
     return _rates(options, costs)
 
 
@@ -116,7 +114,7 @@ def _event(order: UUID) -> Event:
     return Event(order, _KIND, "/bench", str(order), datetime.now(UTC), data)
 
 
-async def _ours(bootstrap: str, group: str) -> float:
+async def _ours(bootstrap: str) -> float:
     counter = _Counter()
 
     async def handle(event: Event) -> None:
@@ -126,12 +124,12 @@ async def _ours(bootstrap: str, group: str) -> float:
     telemetry = build_telemetry(TelemetrySettings("bench"), stream=io.StringIO())
     settings = ConsumerSettings(ladder=(), session_timeout_s=_SESSION_S)
     async with EventConsumer(
-        bootstrap, group, [_TOPIC], {_KIND: handle}, telemetry=telemetry, settings=settings
+        bootstrap, _new_group(), [_TOPIC], {_KIND: handle}, telemetry=telemetry, settings=settings
     ):
         return await counter.cpu_us()
 
 
-async def _faststream(bootstrap: str, group: str, *, checks_types: bool) -> float:
+async def _faststream(bootstrap: str, *, checks_types: bool) -> float:
     counter = _Counter()
     broker = KafkaBroker(bootstrap, logger=None, apply_types=checks_types)
 
@@ -141,7 +139,7 @@ async def _faststream(bootstrap: str, group: str, *, checks_types: bool) -> floa
 
     broker.subscriber(
         _TOPIC,
-        group_id=group,
+        group_id=_new_group(),
         auto_offset_reset="earliest",
         session_timeout_ms=round(_SESSION_S * 1000),
     )(handle)
@@ -152,8 +150,8 @@ async def _faststream(bootstrap: str, group: str, *, checks_types: bool) -> floa
         await broker.stop()
 
 
-async def _bare(bootstrap: str, group: str, database: Database) -> float:
-    counter = _Counter()
+async def _bare(bootstrap: str, database: Database) -> float:
+    counter, group = _Counter(), _new_group()
     async with (
         open_consumer(bootstrap, group, [_TOPIC], session_timeout_s=_SESSION_S) as consumer,
         database.dedicated() as conn,
@@ -182,34 +180,14 @@ async def _bare(bootstrap: str, group: str, database: Database) -> float:
             await asyncio.gather(looping, return_exceptions=True)
 
 
-async def _in_turns(options: Options, arms: Mapping[str, Arm]) -> dict[str, list[float]]:
-    """Every arm once a round, in a new order each time; the first round is dropped."""
-    costs: dict[str, list[float]] = {name: [] for name in arms}
-    for number in range(options.rounds + 1):
-        for name in options.generator.sample(list(arms), len(arms)):
-            gc.collect()
-            cost = await arms[name](f"bench-{uuid4()}")
-            if number:
-                costs[name].append(cost)
-    return costs
-
-
 def _rates(options: Options, costs: Mapping[str, list[float]]) -> list[AnyFigure]:
-    def ratio(a: str, b: str) -> Ratio:
-        pairs = [Round(x, y) for x, y in zip(costs[a], costs[b], strict=True)]
-        return compare(pairs, options.generator)
-
-    control = ratio("ours again", "ours")
-    if is_void(control):
-        options.note(f"the control is off: {control.ratio:.3f}; this machine is too busy")
+    control = control_of(options, costs, "ours again", "ours")
+    faststream = ratio_of(options, costs, "FastStream", "ours")
+    bare = ratio_of(options, costs, "bare loop", "ours")
     unit = "CPU µs/event, peer / ours"
     return [
-        _shown("control: ours, A / A", "ratio", control.ratio),
-        *(_shown(name, "CPU µs/event", median(cost)) for name, cost in costs.items()),
-        Figure(_NAME, "ours", "FastStream", unit, ratio("FastStream", "ours"), "at_least", 3.0),
-        Figure(_NAME, "ours", "bare loop", unit, ratio("bare loop", "ours"), "at_least", 0.5),
+        shown(_NAME, "control: ours, A / A", "ratio", control.ratio),
+        *(shown(_NAME, name, "CPU µs/event", median(cost)) for name, cost in costs.items()),
+        Figure(_NAME, "ours", "FastStream", unit, faststream, "at_least", 3.0),
+        Figure(_NAME, "ours", "bare loop", unit, bare, "at_least", 0.5),
     ]
-
-
-def _shown(subject: str, unit: str, value: float) -> LimitFigure:
-    return LimitFigure(_NAME, subject, unit, round(value, 2), "at_most", None)

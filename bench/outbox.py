@@ -11,7 +11,6 @@ has the record, at 20 events a second.
 from __future__ import annotations
 
 import asyncio
-import gc
 import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -25,6 +24,7 @@ from uuid import UUID, uuid4
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
+from bench._turns import Arm, control_of, in_turns, ratio_of, shown
 from month3_messaging import outbox
 from month3_messaging.broker import Event, to_headers, to_value
 from month3_messaging.outbox import Relay, RelayMetrics
@@ -38,7 +38,6 @@ from scalelab.clients.kafka import (
 )
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.lab.course.bench import AnyFigure, Figure, LimitFigure, Options
-from scalelab.lab.course.ratio import Ratio, Round, compare, is_void
 from scalelab.lab.servers import Kafka, Postgres
 from scalelab.telemetry import TelemetrySettings, build_telemetry
 
@@ -59,9 +58,6 @@ SELECT id, topic, key, headers, value::text FROM outbox
 WHERE sent_at IS NULL ORDER BY id LIMIT 500 FOR UPDATE SKIP LOCKED
 """
 _NAIVE_MARK = "UPDATE outbox SET sent_at = clock_timestamp() WHERE id = %s"
-
-Turn = Callable[[], Awaitable[float]]
-"""Carries its rows; returns wall µs a row."""
 
 
 def run(options: Options) -> list[AnyFigure]:
@@ -85,14 +81,13 @@ async def _figures(options: Options, bootstrap: str, dsn: str) -> list[AnyFigure
         metrics = RelayMetrics(telemetry.registry)
         relay = Relay(database, producer, metrics=metrics, log=telemetry.log)
         counted = await enter(_open_counted(bootstrap))
-        arms: dict[str, Turn] = {
+        arms: dict[str, Arm] = {
             "relay": counted.turn(lambda: _relayed(relay, conn), _ROWS),
             "relay again": counted.turn(lambda: _relayed(relay, conn), _ROWS),
             "naive": counted.turn(lambda: _naively(database, conn, at_once), _NAIVE_ROWS),
             "raw": counted.turn(lambda: _raw(producer), _ROWS),
         }
-        options.note(f"in turns: {', '.join(arms)}")
-        costs = await _in_turns(options, arms)
+        costs = await in_turns(options, arms)
         await conn.execute("TRUNCATE outbox")
         options.note(f"lag of {_LAGS} events, one each {_EVERY_S * 1000:.0f} ms")
         settled = Relay(database, producer, metrics=metrics, log=telemetry.log)
@@ -112,11 +107,11 @@ async def _open_counted(bootstrap: str) -> AsyncIterator[_Counted]:
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """Holds every turn to the number of records that came to the topic."""
+    """Holds every turn to the number of records that came to the topic, in wall µs a row."""
 
     consumer: Consumer
 
-    def turn(self, carry: Callable[[], Awaitable[float]], rows: int) -> Turn:
+    def turn(self, carry: Callable[[], Awaitable[float]], rows: int) -> Arm:
         async def counted() -> float:
             before = await self._records()
             seconds = await carry()
@@ -180,18 +175,6 @@ async def _raw(producer: Producer) -> float:
     return time.perf_counter() - begun_s
 
 
-async def _in_turns(options: Options, arms: Mapping[str, Turn]) -> dict[str, list[float]]:
-    """Every arm once a round, in a new order each time; the first round is dropped."""
-    costs: dict[str, list[float]] = {name: [] for name in arms}
-    for number in range(options.rounds + 1):
-        for name in options.generator.sample(list(arms), len(arms)):
-            gc.collect()
-            cost = await arms[name]()
-            if number:
-                costs[name].append(cost)
-    return costs
-
-
 async def _lags_ms(database: Database, relay: Relay, bootstrap: str) -> list[float]:
     committed: dict[str, float] = {}
     lags: list[float] = []
@@ -224,20 +207,16 @@ async def _lags_ms(database: Database, relay: Relay, bootstrap: str) -> list[flo
 
 
 def _rates(options: Options, costs: Mapping[str, list[float]]) -> list[AnyFigure]:
-    def ratio(a: str, b: str) -> Ratio:
-        pairs = [Round(x, y) for x, y in zip(costs[a], costs[b], strict=True)]
-        return compare(pairs, options.generator)
-
-    control = ratio("relay again", "relay")
-    if is_void(control):
-        options.note(f"the control is off: {control.ratio:.3f}; this machine is too busy")
+    control = control_of(options, costs, "relay again", "relay")
+    naive = ratio_of(options, costs, "naive", "relay")
+    raw = ratio_of(options, costs, "raw", "relay")
     rates = {name: 1e6 / median(cost) for name, cost in costs.items()}
     unit = "rows a second, ours / peer"
     return [
-        _shown("control: the relay, A / A", "ratio", control.ratio),
-        *(_shown(name, "rows/s", rates[name]) for name in ("relay", "naive", "raw")),
-        Figure(_NAME, "relay", "send and wait", unit, ratio("naive", "relay"), "at_least", 10.0),
-        Figure(_NAME, "relay", "raw producer", unit, ratio("raw", "relay"), "at_least", 0.5),
+        shown(_NAME, "control: the relay, A / A", "ratio", control.ratio),
+        *(shown(_NAME, name, "rows/s", rates[name]) for name in ("relay", "naive", "raw")),
+        Figure(_NAME, "relay", "send and wait", unit, naive, "at_least", 10.0),
+        Figure(_NAME, "relay", "raw producer", unit, raw, "at_least", 0.5),
     ]
 
 
@@ -245,9 +224,5 @@ def _lag_figures(lags_ms: list[float]) -> list[AnyFigure]:
     p50 = round(median(lags_ms), 1)
     return [
         LimitFigure(_NAME, "commit to topic, p50 at 20/s", "ms", p50, "at_most", _LAG_MS),
-        _shown("the same, p90", "ms", quantiles(lags_ms, n=10)[-1]),
+        shown(_NAME, "the same, p90", "ms", quantiles(lags_ms, n=10)[-1]),
     ]
-
-
-def _shown(subject: str, unit: str, value: float) -> LimitFigure:
-    return LimitFigure(_NAME, subject, unit, round(value, 2), "at_most", None)

@@ -6,7 +6,6 @@ a minute ago has nothing that is cold. What happens to it is what would happen t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import date, datetime, timedelta
 from random import Random
@@ -64,7 +63,14 @@ class ArchiveDesk:
         await self._stack.aclose()
 
     async def fill(self, orders: int, months: int, chance: Random) -> int:
-        """Add `orders` ended orders, even over the last `months`; how many there are to see now."""
+        """Add `orders` ended orders, even over the last `months`; how many there are to see now.
+
+        Raises InvalidInput beyond MOST_ORDERS or MOST_MONTHS.
+        """
+        if not 1 <= orders <= MOST_ORDERS:
+            raise InvalidInput(f"orders are 1 to {MOST_ORDERS}", field="orders")
+        if not 1 <= months <= MOST_MONTHS:
+            raise InvalidInput(f"months are 1 to {MOST_MONTHS}", field="months")
         rows = past_orders(orders, months, self._clock.now(), chance)
         async with self._database.transaction() as conn:
             await insert_orders(conn, rows)
@@ -125,12 +131,8 @@ class ArchiveDesk:
         return TierRunner(self._database, self._store, BUCKETS, rules, clock=self._clock)
 
 
-def past_orders(count: int, months: int, now: datetime, chance: Random) -> Sequence[OrderRow]:
+def past_orders(count: int, months: int, now: datetime, chance: Random) -> list[OrderRow]:
     """So many ended orders, even over `months` of thirty days before `now`. Pure."""
-    if not 1 <= count <= MOST_ORDERS:
-        raise InvalidInput(f"orders are 1 to {MOST_ORDERS}", field="orders")
-    if not 1 <= months <= MOST_MONTHS:
-        raise InvalidInput(f"months are 1 to {MOST_MONTHS}", field="months")
     return [
         OrderRow(
             order_id=UUID(int=chance.getrandbits(128)),

@@ -11,8 +11,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from random import Random
-from uuid import UUID
 
 import psycopg
 
@@ -34,6 +32,7 @@ from month2_databases.archive import (
     schema,
     year_usd,
 )
+from month2_databases.archive_desk import past_orders
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.clients.s3 import ObjectStore, S3Settings
 from scalelab.clock import ManualClock
@@ -41,8 +40,8 @@ from scalelab.errors import Conflict
 from scalelab.lab.course.experiment import Arm, Axis, Claim, Experiment, Lab, Plot, Result
 from scalelab.lab.servers import Postgres, VersityGw
 
-_NOW = datetime(2026, 6, 15, tzinfo=UTC)
-_MONTHS = 18
+NOW = datetime(2026, 6, 15, tzinfo=UTC)
+MONTHS = 18
 _POLICY = ColdPolicy(hot_months=3, batch_rows=5_000)
 _SUMS = (
     "SELECT country, count(*) AS orders, sum(amount_cents)::BIGINT AS cents"
@@ -74,21 +73,6 @@ class Measured:
     same_restored: bool
 
 
-def orders(count: int, chance: Random) -> list[OrderRow]:
-    """So many ended orders, even over the months."""
-    return [
-        OrderRow(
-            order_id=UUID(int=chance.getrandbits(128)),
-            user_id=f"user-{chance.randrange(count // 10)}",
-            country=chance.choice(("at", "ch", "de", "fr", "it")),
-            amount_cents=chance.randrange(100, 50_000),
-            state="confirmed",
-            placed_at=_NOW - timedelta(days=chance.random() * 30 * _MONTHS),
-        )
-        for _ in range(count)
-    ]
-
-
 def table_bytes(dsn: str) -> int:
     """Of orders and its indexes, packed tightly so that only rows count."""
     with psycopg.connect(dsn, autocommit=True) as conn:
@@ -100,7 +84,7 @@ def table_bytes(dsn: str) -> int:
 
 async def measure(dsn: str, server: VersityGw, rows: Sequence[OrderRow]) -> Measured:
     """Before, after, archived, restored."""
-    clock = ManualClock(start=_NOW)
+    clock = ManualClock(start=NOW)
     settings = S3Settings(server.endpoint, server.access_key, server.secret_key)
     buckets = Buckets("hot-cold", "hot-cold-archive")
     postgres = PostgresSettings(dsn, statement_timeout_s=60.0, transaction_timeout_s=120.0)
@@ -115,7 +99,7 @@ async def measure(dsn: str, server: VersityGw, rows: Sequence[OrderRow]) -> Meas
         before = await everything.ask(_SUMS)
         moved = await Mover(database, store, buckets.cold, _POLICY, clock=clock).run()
         after = await everything.ask(_SUMS)
-        recent = await everything.ask(_SUMS, span=Span(cold_before(_POLICY, _NOW)))
+        recent = await everything.ask(_SUMS, span=Span(cold_before(_POLICY, NOW)))
         rules = Rules(archive_after=timedelta(days=365), expire_after=timedelta(days=3650))
         runner = TierRunner(database, store, buckets, rules, clock=clock)
         clock.advance(timedelta(days=730).total_seconds())
@@ -160,7 +144,7 @@ def run(lab: Lab) -> Result:
     database, server = Postgres("hot-cold"), VersityGw("hot-cold-s3")
     lab.runtime.start(database, server)
     dsn = database.ensure_database("orders", "orders")
-    rows = orders(18_000 if lab.quick else 180_000, lab.random())
+    rows = past_orders(18_000 if lab.quick else 180_000, MONTHS, NOW, lab.random())
     found = asyncio.run(measure(dsn, server, rows))
     lab.note(f"{found}")
     return judge(found)

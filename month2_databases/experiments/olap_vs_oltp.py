@@ -18,7 +18,8 @@ import psycopg
 import pyarrow.parquet
 
 from month2_databases.archive import OrderRow, encode, insert_orders, schema
-from month2_databases.experiments.hot_cold_storage import orders
+from month2_databases.archive_desk import past_orders
+from month2_databases.experiments.hot_cold_storage import MONTHS, NOW
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.clients.s3 import ObjectStore, S3Settings
 from scalelab.lab.course.experiment import Arm, Axis, Claim, Experiment, Lab, Plot, Result
@@ -144,7 +145,7 @@ def run(lab: Lab) -> Result:
     database, server = Postgres("olap"), VersityGw("olap-s3")
     lab.runtime.start(database, server)
     dsn = database.ensure_database("olap", "olap")
-    rows = orders(30_000 if lab.quick else 300_000, lab.random())
+    rows = past_orders(30_000 if lab.quick else 300_000, MONTHS, NOW, lab.random())
     found = asyncio.run(measure(dsn, server, rows, 5 if lab.quick else 20))
     return judge(len(rows), found)
 

@@ -21,6 +21,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from scalelab.errors import InvalidInput
+from scalelab.resilience import BudgetPolicy
+from scalelab.resilience.retry import RetryBudget
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,11 @@ class Hedging:
     def __init__(self, policy: HedgePolicy = HedgePolicy()) -> None:
         self.policy = policy
         self._waits_s: deque[float] = deque(maxlen=policy.window)
-        self._saved = policy.burst
+        self._budget = RetryBudget(BudgetPolicy(ratio=policy.share, reserve=policy.burst))
 
     def begun(self) -> None:
         """A first request is sent: it earns its share."""
-        self._saved = min(self.policy.burst, self._saved + self.policy.share)
+        self._budget.on_call()
 
     def waited(self, wait_s: float) -> None:
         """A request ended after so many seconds, or was still without an answer then."""
@@ -76,7 +78,4 @@ class Hedging:
 
     def take(self) -> bool:
         """Spend one hedge; False if none is saved up."""
-        if self._saved < 1:
-            return False
-        self._saved -= 1
-        return True
+        return self._budget.grants_retry()

@@ -79,7 +79,7 @@ async def settle(record: Record, conditions: Conditions) -> None:
             raise error
         if verdict is not Verdict.AGAIN_HERE:
             tried += 1
-            if await _is_tried_again_here(record, verdict, tried, conditions):
+            if await _held_for_next_try(record, verdict, tried, conditions):
                 continue
             await _pass_on(record, error, verdict, tried, conditions)
             return
@@ -105,7 +105,7 @@ async def _wait_until_due(record: Record, conditions: Conditions) -> None:
         await asyncio.sleep(min(left_s, longest_s))
 
 
-async def _is_tried_again_here(
+async def _held_for_next_try(
     record: Record, verdict: Verdict, tried: int, conditions: Conditions
 ) -> bool:
     """Wait on the next rung without letting go of the record; False if it is not to wait here."""

@@ -69,7 +69,8 @@ _DEACTIVATE = 2
 
 
 class Member:
-    """clients: for every node of the cluster where its API is found, as member lists say it.
+    """node: carries out what is asked. clients: for every node of the cluster where its API is
+    found, as member lists say it.
 
     progress_s: silence after which a watcher that wants it hears how far it is.
     """
@@ -77,7 +78,7 @@ class Member:
     def __init__(
         self, node: Node, clients: Mapping[int, tuple[str, ...]], *, progress_s: float = 600.0
     ) -> None:
-        self._node = node
+        self.node = node
         self._clients = clients
         self._progress_s = progress_s
         self._cluster_id = _number(node.config.cluster_id)
@@ -143,19 +144,19 @@ class Member:
 
     @property
     def _driver(self) -> GroupDriver:
-        return self._node.groups[GROUP]
+        return self.node.groups[GROUP]
 
     def _header(self, revision: int | None = None) -> Message:
         driver = self._driver
         return {
             "cluster_id": self._cluster_id,
-            "member_id": self._ids[self._node.config.node_id],
+            "member_id": self._ids[self.node.config.node_id],
             "revision": driver.store.revision if revision is None else revision,
             "raft_term": driver.raft.term,
         }
 
     async def _execute(self, command: Command, deadline_s: float) -> Answer:
-        answer = await self._node.execute(GROUP, command, deadline_s=deadline_s)
+        answer = await self.node.execute(GROUP, command, deadline_s=deadline_s)
         if not isinstance(answer, Refused):
             return answer
         if answer.code == RevisionCompacted.code:
@@ -165,14 +166,12 @@ class Member:
     async def _catch_up(self, deadline_s: float) -> None:
         """From here on this node has seen everything that was answered before."""
         nothing = Range(Interval(b"\0"), count_only=True)
-        await self._node.read(GROUP, nothing, deadline_s=deadline_s)
+        await self.node.read(GROUP, nothing, deadline_s=deadline_s)
 
     async def _range(self, request: Message, deadline_s: float) -> Message:
         reading = reading_of(request)
         eventual = request.get("serializable", False)
-        found = await self._node.read(
-            GROUP, reading.query, deadline_s=deadline_s, eventual=eventual
-        )
+        found = await self.node.read(GROUP, reading.query, deadline_s=deadline_s, eventual=eventual)
         return range_response(found, reading, self._header)
 
     async def _put(self, request: Message, deadline_s: float) -> Message:
@@ -238,7 +237,7 @@ class Member:
                 "peerURLs": [f"http://{host}:{port}"],
                 "clientURLs": list(self._clients.get(node, ())),
             }
-            for node, (host, port) in sorted(self._node.config.peers.items())
+            for node, (host, port) in sorted(self.node.config.peers.items())
         ]
         return {"header": self._header(0), "members": members}
 
@@ -246,7 +245,7 @@ class Member:
         if request.get("action", 0) == _DEACTIVATE:
             await self._execute(Disarm(), deadline_s)
         await self._catch_up(deadline_s)
-        own = self._ids[self._node.config.node_id]
+        own = self._ids[self.node.config.node_id]
         alarms = [{"memberID": own, "alarm": _NOSPACE}] if self._driver.store.alarm else []
         return {"alarms": alarms}
 

@@ -109,19 +109,16 @@ def prepare(settings: NodeSettings) -> None:
 
 def create(settings: NodeSettings, telemetry: Telemetry) -> FastAPI:
     """The app; its lifespan is the node's."""
-    running: list[Node] = []
-    members: list[Member] = []
+    running: list[Member] = []
     config, clients = config_of(settings), etcd_clients_of(settings)
 
-    def node_of() -> Node:
+    def member_of() -> Member:
         if not running:
             raise Unavailable("the node is not running")
         return running[0]
 
-    def member_of() -> Member:
-        if not members:
-            raise Unavailable("the node is not running")
-        return members[0]
+    def node_of() -> Node:
+        return member_of().node
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
@@ -129,14 +126,12 @@ def create(settings: NodeSettings, telemetry: Telemetry) -> FastAPI:
             config, clock=SystemClock(), log=telemetry.log, on_fatal=_end_with(telemetry.log)
         ) as node:
             member = Member(node, clients)
-            running.append(node)
-            members.append(member)
+            running.append(member)
             try:
                 async with _etcd_doors(settings, member):
                     yield
             finally:
                 running.clear()
-                members.clear()
 
     measure = _gauges(telemetry, node_of)
     routers = [data_router(node_of), _admin_router(node_of)]

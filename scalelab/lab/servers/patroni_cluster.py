@@ -65,9 +65,13 @@ class PatroniCluster:
 
     def start(self, runtime: Runtime) -> None:
         """etcd first, so that it is stopped last; then all nodes, whoever comes first leads."""
-        if isinstance(self.etcd, Etcd):
-            runtime.start(self.etcd)
+        for server in self._own:
+            runtime.start(server)
         runtime.start(*self.nodes)
+
+    @property
+    def _own(self) -> tuple[Etcd, ...]:
+        return (self.etcd,) if isinstance(self.etcd, Etcd) else ()
 
     @property
     def gateway(self) -> EtcdGateway:
@@ -137,8 +141,7 @@ class PatroniCluster:
     def repair(self, runtime: Runtime) -> None:
         """Bring back what is down or frozen and wait until every replica streams."""
         states = {one.name: one.state for one in runtime.status()}
-        own = (self.etcd,) if isinstance(self.etcd, Etcd) else ()
-        for server in (*own, *self.nodes):
+        for server in (*self._own, *self.nodes):
             if states[server.name] == "paused":
                 runtime.resume(server.name)
             elif states[server.name] != "running" or _is_headless(server):
