@@ -33,8 +33,8 @@ _CALLBACK = '#!/bin/sh\nprintf "%s %s\\n" "$1" "$2" >> "$(dirname "$0")/role_cha
 def postmaster_in(lock_file: str) -> int | None:
     """The postmaster's process id, by the text of postmaster.pid; None if it names none.
 
-    A server that Patroni runs alone, to recover from a crash before it starts PostgreSQL, writes its
-    id there as a negative number. It is no postmaster, and nobody can connect to it.
+    A server that Patroni runs alone, to recover from a crash before it starts PostgreSQL, writes
+    its id there as a negative number. It is no postmaster, and nobody can connect to it.
     """
     first, _, _ = lock_file.partition("\n")
     return int(first) if first.isascii() and first.isdigit() else None
