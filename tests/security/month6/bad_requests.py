@@ -10,9 +10,10 @@ from uuid import UUID, uuid4
 
 from month6_capstone.load import PAYING_CARD
 from month6_capstone.topology import DEMO_EMAIL
+from tests.fixtures.shop import SCARCE
 
 ORDERS = "/api/v1/orders"
-SCARCE, SCARCE_LEFT = "p-0040", 5
+SCARCE_LEFT = 5
 LINE: dict[str, Any] = {"product_id": "p-0001", "quantity": 1}
 
 

@@ -21,7 +21,8 @@ from scalelab.security import SigningKey
 from tests.e2e.customer import Customer
 from tests.security.core.token_forge import FORGED, Forge
 from tests.security.core.token_forge import Case as Forgery
-from tests.security.month6.bad_requests import CASES, GOOD, ORDERS, SCARCE, SCARCE_LEFT, Case
+from tests.fixtures.shop import SCARCE
+from tests.security.month6.bad_requests import CASES, GOOD, ORDERS, SCARCE_LEFT, Case
 from tests.security.month6.stores import Stores
 
 MEMBERS = {"type", "title", "status", "detail", "instance", "code", "request_id"}
