@@ -19,9 +19,9 @@ from month6_capstone.stack import Shop
 from month6_capstone.topology import TOKEN_AUDIENCE, TOKEN_ISSUER
 from scalelab.security import SigningKey
 from tests.e2e.customer import Customer
+from tests.fixtures.shop import SCARCE
 from tests.security.core.token_forge import FORGED, Forge
 from tests.security.core.token_forge import Case as Forgery
-from tests.fixtures.shop import SCARCE
 from tests.security.month6.bad_requests import CASES, GOOD, ORDERS, SCARCE_LEFT, Case
 from tests.security.month6.stores import Stores
 
