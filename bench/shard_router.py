@@ -214,8 +214,9 @@ def _flat(
         return _measure(runner, look, mine)
 
     many, one = runner.run(opened(names)), runner.run(opened(names[:1]))
+    what = f"{_ROUTED}, 64 shards"
     return _compared(
-        options, f"{_ROUTED}, 64 shards", "1 shard", subject(many), subject(one), "at_most", 1.25
+        options, what, "1 shard", subject(many), subject(one), "at_most", 1.25, round_s=2 * _ROUND_S
     )
 
 
@@ -259,11 +260,19 @@ def _scattered(
 
 
 def _compared(
-    options: Options, what: str, peer: str, a: Measure, b: Measure, sense: Sense, gate: float
+    options: Options,
+    what: str,
+    peer: str,
+    a: Measure,
+    b: Measure,
+    sense: Sense,
+    gate: float,
+    *,
+    round_s: float = _ROUND_S,
 ) -> Figure:
     """a / b. `at_most`: a is ours; `at_least`: b is."""
     options.note(f"in turns: {what}, {peer}")
-    rounds = paired(a, b, rounds=options.rounds, round_s=_ROUND_S)
+    rounds = paired(a, b, rounds=options.rounds, round_s=round_s)
     unit = f"CPU µs/query, {'ours / peer' if sense == 'at_most' else 'peer / ours'}"
     ratio = compare(rounds, options.generator)
     return Figure("shard-router", what, peer, unit, ratio, sense, gate)
