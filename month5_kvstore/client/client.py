@@ -172,6 +172,19 @@ class KvClient:
         opening.set_result(session)
         return session
 
+    async def ask(
+        self,
+        group: int,
+        once: Callable[[HttpClient, float], Awaitable[Answer]],
+        *,
+        deadline_s: float = 10.0,
+    ) -> Answer:
+        """What there is no method for: `once(node, seconds left)`, until somebody answers.
+
+        Each attempt goes where the group was last led from. It may be carried out several times.
+        """
+        return await self._try(group, once, deadline_s)
+
     async def _try(
         self,
         group: int,

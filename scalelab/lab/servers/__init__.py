@@ -9,6 +9,7 @@ from scalelab.lab.servers.base import Place, Server
 from scalelab.lab.servers.capabilities import capabilities
 from scalelab.lab.servers.cassandra import DATA_CENTRE, Cassandra, CassandraRing
 from scalelab.lab.servers.chromium import Chromium
+from scalelab.lab.servers.consul import Consul
 from scalelab.lab.servers.envoy import Envoy
 from scalelab.lab.servers.errors import ServerFailed, ServerMissing
 from scalelab.lab.servers.etcd import Etcd, EtcdGateway
@@ -29,6 +30,7 @@ from scalelab.lab.servers.redis import Redis
 from scalelab.lab.servers.service import Service, ServiceSpec
 from scalelab.lab.servers.versitygw import VersityGw
 from scalelab.lab.servers.wal_receiver import WalReceiver
+from scalelab.lab.servers.zookeeper import ZooKeeper
 
 __all__ = [
     "DATA_CENTRE",
@@ -36,6 +38,7 @@ __all__ = [
     "Cassandra",
     "CassandraRing",
     "Chromium",
+    "Consul",
     "Envoy",
     "Etcd",
     "EtcdGateway",
@@ -62,6 +65,7 @@ __all__ = [
     "ServiceSpec",
     "VersityGw",
     "WalReceiver",
+    "ZooKeeper",
     "capabilities",
     "stand_in",
 ]

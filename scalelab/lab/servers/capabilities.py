@@ -17,8 +17,9 @@ from scalelab.lab.servers import (
 )
 from scalelab.lab.servers.account import server_account
 from scalelab.lab.servers.cassandra import cassandra_capability
+from scalelab.lab.servers.consul import consul_capability
 from scalelab.lab.servers.envoy import envoy_capability
-from scalelab.lab.servers.java import JAVA, KAFKA, jars_capability
+from scalelab.lab.servers.java import JAVA, KAFKA, ZOOKEEPER, jars_capability
 from scalelab.lab.servers.providers import Capability, Providers
 from scalelab.lab.servers.versitygw import versitygw_capability
 
@@ -43,6 +44,7 @@ def capabilities(providers: Providers) -> list[Capability]:
         jars_capability(KAFKA, providers),
         jars_capability(java_classes.COMPILER, providers),
         cassandra_capability(providers),
+        jars_capability(ZOOKEEPER, providers),
     ]
     patroni = patroni_program.capability(server_account())
     return [
@@ -52,4 +54,5 @@ def capabilities(providers: Providers) -> list[Capability]:
         patroni,
         versitygw_capability(providers),
         envoy_capability(providers),
+        consul_capability(providers),
     ]

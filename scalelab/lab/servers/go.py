@@ -28,7 +28,9 @@ _DOWNLOAD_S, _BUILD_S = 600.0, 2000.0
 class GoProgram:
     """A program of a Go module. version: without the `v`. package: path below the module.
 
-    version_variable: of the linker, where the program keeps the version that it tells.
+    version_variable: of the linker, where the program keeps the version that it tells. dropped:
+    modules whose replacement by a folder beside the module goes, for only the module comes here.
+    raised: `module@version`, newer than the module asks for. linking: more flags of the linker.
     """
 
     name: str
@@ -36,6 +38,9 @@ class GoProgram:
     version: str
     package: str
     version_variable: str
+    dropped: tuple[str, ...] = ()
+    raised: tuple[str, ...] = ()
+    linking: str = ""
 
     def target(self, providers: Providers) -> Path:
         """Where it stands in the cache once it is built."""
@@ -102,7 +107,10 @@ def _build(program: GoProgram, scratch: Path, log: Path) -> Path:
     shutil.copytree(cast("dict[str, str]", json.loads(answer))["Dir"], source)
     for path in (source, *source.rglob("*")):
         path.chmod(path.stat().st_mode | 0o200)
-    linking = f"-s -w -X {program.version_variable}=v{program.version}"
+    for change in _changes(program):
+        what = f"Fitting {program.name} to this Go"
+        run_logged(change, env=env, cwd=source, log=log, timeout_s=_DOWNLOAD_S, what=what)
+    linking = f"-s -w -X {program.version_variable}=v{program.version} {program.linking}".rstrip()
     flags = ["-p", "2", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false"]
     into = ["-o", "../made", program.package]
     run_logged(
@@ -114,3 +122,14 @@ def _build(program: GoProgram, scratch: Path, log: Path) -> Path:
         what=f"Building {program.name}",
     )
     return scratch / "made"
+
+
+def _changes(program: GoProgram) -> list[list[str]]:
+    """Commands that change the copied module's list of what it needs, where that is due."""
+    changes: list[list[str]] = []
+    if program.dropped:
+        drops = [f"-dropreplace={module}" for module in program.dropped]
+        changes.append(["go", "mod", "edit", *drops])
+    if program.raised:
+        changes.append(["go", "get", *program.raised])
+    return changes

@@ -16,7 +16,9 @@ from scalelab.lab.servers.providers import Capability, Program, Providers, Recip
 
 KAFKA_VERSION = "4.1.1"
 CASSANDRA_VERSION = "5.0.6"
+ZOOKEEPER_VERSION = "3.9.5"
 _SLF4J_VERSION = "1.7.36"  # Kafka's logging facade; without a backend the server logs nothing
+_SLF4J_2_VERSION = "2.0.13"  # the same for ZooKeeper
 _FETCH_S = 600
 
 
@@ -47,6 +49,18 @@ CASSANDRA = Jars(
     "cassandra",
     CASSANDRA_VERSION,
     (("org.apache.cassandra", "cassandra-all", CASSANDRA_VERSION),),
+)
+
+ZOOKEEPER = Jars(
+    "zookeeper",
+    ZOOKEEPER_VERSION,
+    (
+        ("org.apache.zookeeper", "zookeeper", ZOOKEEPER_VERSION),
+        # It names its measures with these classes and comes without them.
+        ("io.dropwizard.metrics", "metrics-core", "4.1.12.1"),
+        ("org.xerial.snappy", "snappy-java", "1.1.10.5"),
+        ("org.slf4j", "slf4j-simple", _SLF4J_2_VERSION),
+    ),
 )
 
 JAVA = Recipe(
