@@ -1,9 +1,9 @@
 """Client-side balancing: each call goes to one of the instances that the directory names.
 
-The better of two drawn at random gets the call. A call that never left (refused, no route) is made
-again at another instance, once for each that is left; one that left and got no answer is not.
-An instance whose connection was refused is passed over for a moment, since the registry will hear
-of its death only when its time is over.
+The better of two drawn at random gets the call. A call that never left (refused, no route), and one
+that changes nothing, is made again at another instance, once at each that is left; any other that
+left and got no answer is not. An instance that failed so is passed over for a moment, since the
+registry will hear of its death only when its time is over.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-from month5_kvstore.discovery.directory import Directory
+from month5_kvstore.discovery.directory import View
 from month5_kvstore.discovery.instances import Instance
 from scalelab.balancing import two_choices
 from scalelab.clients.http import Answer, HttpClient
@@ -22,6 +22,12 @@ from scalelab.clock import Clock
 from scalelab.errors import Unavailable
 
 _PASSED_OVER_S = 1.0
+
+
+class Views(Protocol):
+    """What a caller needs of a `Directory`."""
+
+    def view(self, service: str) -> View: ...
 
 
 @dataclass(slots=True)
@@ -41,12 +47,12 @@ class _Peer:
 class BalancedClient:
     """Calls to one service; an async context manager. It follows the view of `directory`.
 
-    answers, retries: how many calls were answered, and how many attempts never left.
+    answers, retries: how many calls were answered, and how many attempts were in vain.
     """
 
     def __init__(
         self,
-        directory: Directory,
+        directory: Views,
         service: str,
         *,
         clock: Clock,

@@ -30,7 +30,7 @@ class GreeterSettings(BaseSettings):
 
     registry: as `open_registry` takes it. id: of this instance. ttl_s: it is sent no calls so long
     after it was last heard. notice_s: between its withdrawal and the closed listener; callers that
-    watch have heard by then. drain: False stops at once and withdraws nothing, to see why not to.
+    watch have heard by then. drain: False ends at once and withdraws nothing, to see why not to.
     """
 
     model_config = SettingsConfigDict(env_prefix="GREETER_", frozen=True)
@@ -96,13 +96,9 @@ async def run(settings: GreeterSettings) -> None:
         )
         group.create_task(serving)
         await listening.wait()
-        if settings.drain:
-            async with present(registry, me, ttl_s=settings.ttl_s, on_event=told):
-                await stop.wait()
-            await asyncio.sleep(settings.notice_s)
-        else:
-            registration = await registry.register(me, ttl_s=settings.ttl_s)
-            told(PresenceEvent("registered", registration.instance))
+        async with present(registry, me, ttl_s=settings.ttl_s, on_event=told):
             await stop.wait()
-            os._exit(0)
+            if not settings.drain:
+                os._exit(0)
+        await asyncio.sleep(settings.notice_s)
         close.set()

@@ -9,7 +9,7 @@ import pytest
 
 from month5_kvstore.stack import node_name, start_stack
 from scalelab.lab.runtime import Runtime
-from scalelab.lab.servers import Consul, ServerMissing, ZooKeeper
+from scalelab.lab.servers import Redis, ZooKeeper
 from tests.contracts.month5.keepers import Keeper
 
 
@@ -32,27 +32,8 @@ def zookeeper_keeper(runtime: Runtime) -> Keeper:
 
 
 @pytest.fixture(scope="session")
-def consul_server(runtime: Runtime) -> Consul:
-    """One Consul, built once a machine."""
-    server = Consul()
-    try:
-        runtime.start(server)
-    except ServerMissing as missing:
-        pytest.skip(f"not run: {missing}")
-    return server
-
-
-@pytest.fixture(scope="session")
-def consul_keeper(runtime: Runtime, consul_server: Consul) -> Keeper:
-    """The same."""
-    address = f"consul://127.0.0.1:{consul_server.port}"
-    return Keeper("consul", address, runtime, (consul_server.name,))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whichever test comes first to a server that is built from source waits for the build."""
-    for item in items:
-        names = getattr(item, "fixturenames", ())
-        parameters = getattr(getattr(item, "callspec", None), "params", {})
-        if "consul_server" in names or "consul" in parameters.values():
-            item.add_marker(pytest.mark.timeout(1800))
+def redis_keeper(runtime: Runtime) -> Keeper:
+    """A Redis of its own, since tests break it; it syncs each write, to lose no token."""
+    server = Redis("lock-redis", settings={"appendfsync": "always"})
+    runtime.start(server)
+    return Keeper("redis", server.url, runtime, (server.name,))

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pytest
-
 from scalelab.lab.runtime import Runtime
 
-KINDS = ["store", "zookeeper", pytest.param("consul", marks=pytest.mark.bed)]
-"""Consul is built from its source, which takes minutes of CPU: it belongs to the beds."""
+KINDS = ["store", "zookeeper"]
 
 
 @dataclass(frozen=True, slots=True)
