@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
-from month5_kvstore.stack import node_name, start_stack
+from month5_kvstore.stack import Stack, node_name, start_stack
 from scalelab.lab.runtime import Runtime
 from scalelab.lab.servers import Redis, ZooKeeper
 from tests.contracts.month5.keepers import Keeper
@@ -20,7 +22,21 @@ def store_keeper(server_root: Path) -> Iterator[Keeper]:
         stack = start_stack(runtime, restart=False)
         hosts = ",".join(url.removeprefix("http://") for url in stack.urls.values())
         names = tuple(node_name(node) for node in stack.urls)
-        yield Keeper("store", f"store://{hosts}", runtime, names)
+        keeper = Keeper("store", f"store://{hosts}", runtime, names, lambda: all_led(stack))
+        keeper.settled()
+        yield keeper
+
+
+def all_led(stack: Stack) -> None:
+    """Wait until every node knows a leader of every group."""
+    end_s = time.monotonic() + 60.0
+    for url in stack.urls.values():
+        while True:
+            groups = httpx.get(f"{url}/status", timeout=30.0).json()["groups"]
+            if all(group["leader"] for group in groups):
+                break
+            assert time.monotonic() < end_s, "a group without a leader"
+            time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")

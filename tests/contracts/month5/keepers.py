@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from scalelab.lab.runtime import Runtime
@@ -9,14 +10,22 @@ from scalelab.lab.runtime import Runtime
 KINDS = ["store", "zookeeper"]
 
 
+def nothing() -> None:
+    """A server that is ready is settled."""
+
+
 @dataclass(frozen=True, slots=True)
 class Keeper:
-    """address: as `open_registry` and `open_locks` take it. servers: their names."""
+    """address: as `open_registry` and `open_locks` take it. servers: their names.
+
+    settled: returns once they answer as they did before somebody broke them.
+    """
 
     kind: str
     address: str
     runtime: Runtime
     servers: tuple[str, ...]
+    settled: Callable[[], None] = nothing
 
     def kill(self) -> None:
         """All of it at once. Whoever does this brings it back before the test ends."""
@@ -27,3 +36,4 @@ class Keeper:
         """All of it, with the data that it had."""
         for server in self.servers:
             self.runtime.restart(server)
+        self.settled()
