@@ -8,7 +8,6 @@ got lost is answered again, not carried out again. What cannot be known is said:
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -16,8 +15,10 @@ from random import Random
 from typing import Any, Self
 from urllib.parse import quote
 
+from month5_kvstore.client.documents import item, text, transaction_document, transaction_done
 from month5_kvstore.client.numbering import Numbering
-from month5_kvstore.node import GROUPS, group_of
+from month5_kvstore.node import GROUPS, group_of, group_of_all
+from month5_kvstore.store import Interval, KeyValue, Transaction, TransactionDone, keys_of
 from scalelab.clients.http import Answer, HttpClient
 from scalelab.clock import Clock
 from scalelab.errors import OutcomeUnknown, Retryable, ScalelabError
@@ -99,7 +100,7 @@ class KvClient:
         """Delete; whether it was there."""
         operation: dict[str, object] = {
             "op": "delete",
-            "key": _text(key),
+            "key": text(key),
             "encoding": "base64",
         }
         done = await self._transact(key, [], [operation], deadline_s)
@@ -109,13 +110,49 @@ class KvClient:
         self, key: bytes, expected: bytes | None, value: bytes, *, deadline_s: float = 10.0
     ) -> bool:
         """Write `value` if the key holds `expected` (None: if it is not there); whether it did."""
-        compare: dict[str, object] = {"key": _text(key), "encoding": "base64"}
+        compare: dict[str, object] = {"key": text(key), "encoding": "base64"}
         if expected is None:
             compare |= {"target": "version", "number": 0}
         else:
-            compare |= {"target": "value", "value": _text(expected)}
+            compare |= {"target": "value", "value": text(expected)}
         done = await self._transact(key, [compare], [_put(key, value)], deadline_s)
         return bool(done["succeeded"])
+
+    async def transact(
+        self, transaction: Transaction, *, deadline_s: float = 10.0
+    ) -> TransactionDone:
+        """Carry out conditions and operations on keys of one group, exactly once, as `put`.
+
+        Raises CrossGroup for keys of several groups, and what the store refuses.
+        """
+        keys = keys_of(transaction)
+        group_of_all(keys)
+        document = transaction_document(transaction)
+        return transaction_done(await self._post(keys[0], document, deadline_s))
+
+    async def find(
+        self, prefix: bytes, *, limit: int = 1000, deadline_s: float = 10.0
+    ) -> tuple[KeyValue, ...]:
+        """All keys that begin so, in order, `limit` at a time; each group at its own moment.
+
+        Raises Unavailable if a group could not be asked in time.
+        """
+        found: list[KeyValue] = []
+        start, end = prefix, Interval.prefix(prefix).end
+        while True:
+            wanted = {"key": text(start), "end": text(end or b""), "encoding": "base64"}
+
+            async def once(
+                client: HttpClient, left_s: float, wanted: dict[str, str] = wanted
+            ) -> Answer:
+                params = {**wanted, "limit": str(limit), "deadline_s": str(left_s)}
+                return await client.get("/v1/range", params=params)
+
+            document = (await self._try(group_of(prefix), once, deadline_s)).json()
+            found += [item(one) for one in document["items"]]
+            if not document["more"]:
+                return tuple(found)
+            start = found[-1].key + b"\x00"
 
     async def _transact(
         self,
@@ -124,6 +161,9 @@ class KvClient:
         then: list[dict[str, object]],
         deadline_s: float,
     ) -> Any:
+        return await self._post(key, {"compares": compares, "then": then}, deadline_s)
+
+    async def _post(self, key: bytes, document: dict[str, Any], deadline_s: float) -> Any:
         group = group_of(key)
         session = await self._session(group, key, deadline_s)
         number = session.numbering.begin()
@@ -132,7 +172,6 @@ class KvClient:
             "Kv-Sequence": str(number),
             "Kv-Acknowledged-Below": str(session.numbering.acknowledged_below),
         }
-        document = {"compares": compares, "then": then}
 
         async def once(client: HttpClient, left_s: float) -> Answer:
             params = {"deadline_s": str(left_s)}
@@ -156,7 +195,7 @@ class KvClient:
             return await asyncio.shield(known)
         opening: asyncio.Future[_Session] = asyncio.get_running_loop().create_future()
         self._sessions[group] = opening
-        request = {"key": _text(key), "encoding": "base64", "ttl_ms": _SESSION_TTL_MS}
+        request = {"key": text(key), "encoding": "base64", "ttl_ms": _SESSION_TTL_MS}
 
         async def once(client: HttpClient, left_s: float) -> Answer:
             return await client.post("/v1/sessions", request, params={"deadline_s": str(left_s)})
@@ -220,8 +259,4 @@ class KvClient:
 
 
 def _put(key: bytes, value: bytes) -> dict[str, object]:
-    return {"op": "put", "key": _text(key), "value": _text(value), "encoding": "base64"}
-
-
-def _text(part: bytes) -> str:
-    return base64.b64encode(part).decode("ascii")
+    return {"op": "put", "key": text(key), "value": text(value), "encoding": "base64"}

@@ -3,7 +3,7 @@
 from month5_kvstore.node.errors import CrossGroup, WrongGroup
 from month5_kvstore.node.group_driver import GroupDriver
 from month5_kvstore.node.node import Node, NodeConfig, Tag
-from month5_kvstore.node.placement import GROUPS, group_of, group_of_all, groups_of
+from month5_kvstore.node.placement import GROUPS, group_of, group_of_all, groups_of, tag_of
 
 __all__ = [
     "GROUPS",
@@ -16,4 +16,5 @@ __all__ = [
     "group_of",
     "group_of_all",
     "groups_of",
+    "tag_of",
 ]
