@@ -6,7 +6,7 @@ carried out at most once, but perhaps long after its client gave up on it, or di
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
@@ -212,10 +212,10 @@ class Interleaving:
         told.outcome = ended.outcome
         told.window = (told.window[0], len(self.groups.committed))
 
-    def _write(self, work: Workspace, told: Told, keys: list[bytes]) -> None:
+    def _write(self, work: Workspace, told: Told, keys: Sequence[bytes]) -> None:
         random = self.random
         kind = random.choice(["only read", "count", "count", "skew", "blind", "delete"])
-        changed = {"only read": [], "skew": keys[:1]}.get(kind, keys)
+        changed = keys[: {"only read": 0, "skew": 1}.get(kind, len(keys))]
         for key in changed:
             if kind == "delete" and random.random() < 0.5:
                 work.delete(key)
