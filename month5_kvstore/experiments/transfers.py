@@ -27,14 +27,14 @@ async def two_writes(
 async def two_phase(
     transactions: KvTransactions, source: bytes, target: bytes, amount: int
 ) -> None:
-    """Both or none. Nothing is moved that is not there."""
+    """Both or none. What would leave less than nothing anywhere is not done."""
 
     async def act(work: Work) -> None:
         found = await work.get_all([source, target])
-        left = int(found[source] or b"0") - amount
-        if left >= 0:
-            work.put(source, b"%d" % left)
-            work.put(target, b"%d" % (int(found[target] or b"0") + amount))
+        after = int(found[source] or b"0") - amount, int(found[target] or b"0") + amount
+        if min(after) >= 0:
+            work.put(source, b"%d" % after[0])
+            work.put(target, b"%d" % after[1])
 
     await transactions.run(act)
 
