@@ -13,6 +13,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
@@ -38,25 +41,35 @@ def main() -> None:
     asyncio.run(_transfer(way, point, json.loads(sys.stdin.readline())))
 
 
-async def killed_at(point: str, way: str, told: dict[str, Any], *, within_s: float = 90.0) -> None:
-    """Start such a process, let it come to `point`, and kill it with -9."""
+@asynccontextmanager
+async def victim(way: str, point: str) -> AsyncGenerator[Process]:
+    """Such a process, started and not yet told what to do; killed with -9 at the end."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", __name__, way, point),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    if process.stdin is None or process.stdout is None:
-        raise RuntimeError("the process has no pipes")
     try:
-        process.stdin.write(json.dumps(told).encode() + b"\n")
-        async with asyncio.timeout(within_s):
-            while (line := await process.stdout.readline()).decode().strip() != point:
-                if not line:
-                    raise RuntimeError(f"the transfer ended before it came to {point!r}")
+        yield process
     finally:
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+async def kill_at(
+    process: Process, point: str, told: dict[str, Any], *, within_s: float = 90.0
+) -> None:
+    """Tell a victim what to do, let it come to its point, and kill it with -9."""
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("the process has no pipes")
+    process.stdin.write(json.dumps(told).encode() + b"\n")
+    async with asyncio.timeout(within_s):
+        while (line := await process.stdout.readline()).decode().strip() != point:
+            if not line:
+                raise RuntimeError(f"the transfer ended before it came to {point!r}")
+    process.kill()
+    await process.wait()
 
 
 async def _transfer(way: str, stop_at: str, told: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -20,7 +20,7 @@ import psycopg
 
 from month5_kvstore.client import KvClient
 from month5_kvstore.experiments.postgres_transfers import ENDS, SCHEMA
-from month5_kvstore.experiments.transfer_process import POINTS, killed_at
+from month5_kvstore.experiments.transfer_process import POINTS, kill_at, victim
 from month5_kvstore.experiments.transfer_ways import OPENING, KeyWay, ServerWay, Way
 from month5_kvstore.node import group_of
 from month5_kvstore.stack import start_stack
@@ -175,13 +175,16 @@ async def _refused(way: Way, seen: Seen, *, transfers: int) -> None:
 async def _killed(way: Way, seen: Seen, rounds: int) -> None:
     """A process dies at each point, then everybody recovers who can."""
     locked: list[int] = []
+    points = POINTS[way.name]
     for _ in range(rounds):
-        for point in POINTS[way.name]:
-            await killed_at(point, way.name, way.told)
-            seen.kills += 1
-            locked.append(await way.locked())
-            await way.recover()
-            seen.locked_after += await way.locked()
+        async with AsyncExitStack() as stack:
+            victims = [await stack.enter_async_context(victim(way.name, one)) for one in points]
+            for point, process in zip(points, victims, strict=True):
+                await kill_at(process, point, way.told)
+                seen.kills += 1
+                locked.append(await way.locked())
+                await way.recover()
+                seen.locked_after += await way.locked()
     seen.locked = tuple(locked)
     seen.lost = await way.missing() // AMOUNT
 

@@ -13,7 +13,7 @@ import pytest
 
 from month5_kvstore.client import KvClient
 from month5_kvstore.experiments import transfers
-from month5_kvstore.experiments.transfer_process import POINTS, killed_at
+from month5_kvstore.experiments.transfer_process import POINTS, kill_at, victim
 from month5_kvstore.node import group_of
 from month5_kvstore.transactions import RESERVED, KvTransactions, TransactionConflict, Work
 from scalelab.clock import SystemClock
@@ -55,7 +55,8 @@ class Bank:
             "target": self.target.decode(),
             "amount": amount,
         }
-        await killed_at(point, way, told)
+        async with victim(way, point) as process:
+            await kill_at(process, point, told)
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,11 @@ carried out at most once, but perhaps long after its client gave up on it, or di
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
+from typing import TypeVar
 
 from month5_kvstore.node import GROUPS, group_of_all
 from month5_kvstore.store import (
@@ -23,7 +24,7 @@ from month5_kvstore.store import (
     keys_of,
 )
 from month5_kvstore.transactions import protocols
-from month5_kvstore.transactions.calls import Call, Pause, Protocol, Reply
+from month5_kvstore.transactions.calls import Call, Pause, Protocol, Reply, Wish
 from month5_kvstore.transactions.intents import Intent, decode
 from month5_kvstore.transactions.places import INTENTS
 from month5_kvstore.transactions.protocols import Ended
@@ -32,7 +33,20 @@ from scalelab.commit import Outcome
 from scalelab.ids import uuid7
 
 KEYS = (b"a", b"b", b"c", b"{d}/1", b"{d}/2")
+T = TypeVar("T")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def driven(protocol: Protocol[T], answer: Callable[[Wish], tuple[Reply, ...]]) -> T:
+    """Its result, its wishes answered so."""
+    replies: tuple[Reply, ...] | None = None
+    while True:
+        try:
+            wish = protocol.send(replies) if replies is not None else next(protocol)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        replies = answer(wish)
 
 
 class Groups:
@@ -61,15 +75,14 @@ class Groups:
     def intents(self) -> list[Intent]:
         return [decode(value) for value in self._items(INTENTS).values()]
 
-    def run(self, protocol: Protocol[object]) -> object:
-        """Drive a protocol with nothing in its way."""
-        replies: tuple[Reply, ...] | None = None
-        while True:
-            try:
-                wish = protocol.send(replies) if replies is not None else next(protocol)
-            except StopIteration as stop:
-                return stop.value
-            replies = () if isinstance(wish, Pause) else tuple(map(self.carry_out, wish))
+    def run(self, protocol: Protocol[T], tell: Callable[[Wish], None] = lambda _: None) -> T:
+        """Drive a protocol with nothing in its way. tell: hears of each wish before it is met."""
+
+        def answer(wish: Wish) -> tuple[Reply, ...]:
+            tell(wish)
+            return () if isinstance(wish, Pause) else tuple(map(self.carry_out, wish))
+
+        return driven(protocol, answer)
 
     def recover(self) -> None:
         """As a sweep does."""
