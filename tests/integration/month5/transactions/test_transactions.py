@@ -24,6 +24,10 @@ pytestmark = pytest.mark.timeout(240)
 _numbers = itertools.count()
 
 
+class Gone(Exception):
+    """Raised where a coordinator ends."""
+
+
 @dataclass(frozen=True)
 class Bank:
     """Two accounts in two groups, of this test alone. Both hold 100 at first."""
@@ -47,6 +51,18 @@ class Bank:
         doubt = await self.transactions().in_doubt()
         keys = {one.key for intents in doubt.values() for one in intents}
         return keys & {self.source, self.target}
+
+    async def abandon(self, point: str) -> None:
+        """A transfer of ten whose coordinator goes no further; its groups cannot tell why."""
+
+        async def checkpoint(reached: str) -> None:
+            if reached == point:
+                raise Gone
+
+        with pytest.raises(Gone):
+            await transfers.two_phase(
+                self.transactions(checkpoint=checkpoint), self.source, self.target, 10
+            )
 
     async def die(self, way: str, point: str, amount: int = 10) -> None:
         told = {
@@ -151,10 +167,10 @@ async def test_after_the_last_group_was_told_nothing_is_blocked(bank: Bank) -> N
 
 
 @pytest.mark.parametrize("point", ["prepare 2", "finish 1"])
-async def test_a_reader_that_meets_an_intent_of_the_dead_ends_it_itself(
+async def test_a_reader_that_meets_an_abandoned_intent_ends_it_itself(
     bank: Bank, point: str
 ) -> None:
-    await bank.die("two_phase", point)
+    await bank.abandon(point)
     found = await bank.transactions(patience=1).read([bank.target, bank.source])
     values = {key: item.value for key, item in found.items() if item is not None}
     done = {bank.source: b"90", bank.target: b"110"}
@@ -163,8 +179,8 @@ async def test_a_reader_that_meets_an_intent_of_the_dead_ends_it_itself(
     assert await bank.locked() == set()
 
 
-async def test_a_writer_that_meets_an_intent_of_the_dead_gets_through(bank: Bank) -> None:
-    await bank.die("two_phase", "prepare 2")
+async def test_a_writer_that_meets_an_abandoned_intent_gets_through(bank: Bank) -> None:
+    await bank.abandon("prepare 2")
 
     async def act(work: Work) -> None:
         work.put(bank.source, b"7")

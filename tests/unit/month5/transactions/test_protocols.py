@@ -142,6 +142,18 @@ def test_a_settled_transaction_that_is_met_again_is_left_alone(groups: Groups) -
     assert again == Ended(None)
 
 
+def test_of_two_that_settle_at_once_one_has_ended_it(groups: Groups) -> None:
+    met = prepared(groups, TX, work(groups, a=b"1", b=b"1"))[0]
+    ended: list[Ended] = []
+
+    def tell(wish: Wish) -> None:
+        if isinstance(wish, tuple) and wish[0].step == "finish":
+            ended.append(groups.run(protocols.settle(met)))
+
+    ended.append(groups.run(protocols.settle(met), tell))
+    assert [one.ended_here for one in ended] == [True, False]
+
+
 def test_a_reader_gives_the_undecided_so_many_pauses_and_then_aborts_it(groups: Groups) -> None:
     prepared(groups, TX, work(groups, a=b"1", b=b"1"))
     locked: list[int] = []
@@ -214,10 +226,12 @@ def test_two_that_each_write_what_the_other_read_do_not_both_commit(groups: Grou
 def test_a_transaction_sees_its_own_writes_and_one_value_of_a_key(groups: Groups) -> None:
     """W1."""
     made = work(groups, reads=(A,), b=b"mine")
+    as_read = made.seen[A]
     groups.stores[group_of(A)].execute(Envelope(0, Put(A, b"newer")))
     made.saw(groups.run(protocols.read([A, B], patience=0)))
     made.delete(C)
     assert [made.value(key) for key in (A, B, C)] == [b"old", b"mine", None]
+    assert made.seen[A] == as_read, "the newer one would pass for what was read"
 
 
 def test_one_group_alone_is_asked_once_and_nothing_is_recorded(groups: Groups) -> None:
