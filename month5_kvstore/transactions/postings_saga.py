@@ -27,7 +27,7 @@ from month5_kvstore.client import KvClient
 from month5_kvstore.transactions.kv_transactions import Checkpoint, KvTransactions, Work
 from month5_kvstore.transactions.places import beside, check_key
 from scalelab.clock import Clock
-from scalelab.errors import CorruptData, InvalidInput, NotFound
+from scalelab.errors import Conflict, CorruptData, InvalidInput, NotFound
 from scalelab.ids import uuid7
 from scalelab.saga import (
     Action,
@@ -49,7 +49,8 @@ POSTINGS_MAX = 32
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """amount: added to the balance at `key`; one that would make it negative is refused."""
+    """amount: added to the balance at `key`; refused if that would make it negative, or if the key
+    holds no number."""
 
     key: bytes
     amount: int
@@ -102,7 +103,7 @@ class PostingSagas:
     async def go_on(self, saga: str) -> str:
         """Carry it to its end: `done` or `gave_up`. Any process, any number of times (S2).
 
-        Raises NotFound for an unknown one; Unavailable, OutcomeUnknown: call it again.
+        Raises NotFound for an unknown one; Conflict, Unavailable, OutcomeUnknown: call it again.
         """
         while True:
             postings, state = await self._load(saga)
@@ -134,11 +135,13 @@ class PostingSagas:
             found = await work.get_all([stand_key, posting.key])
             stand = Stand((found[stand_key] or Stand.UNTOUCHED.value.encode()).decode())
             balance = _balance(found[posting.key])
-            verdict = decide(stand, request, possible=balance + posting.amount >= 0)
-            if verdict.work is Effort.CARRY_OUT:
-                work.put(posting.key, b"%d" % (balance + posting.amount))
-            elif verdict.work is Effort.TAKE_BACK:
-                work.put(posting.key, b"%d" % (balance - posting.amount))
+            possible = balance is not None and balance + posting.amount >= 0
+            verdict = decide(stand, request, possible=possible)
+            if verdict.work is not Effort.NOTHING:
+                if balance is None:
+                    raise Conflict(f"{posting.key[:60]!r} holds no balance any more")
+                sign = 1 if verdict.work is Effort.CARRY_OUT else -1
+                work.put(posting.key, b"%d" % (balance + sign * posting.amount))
             if verdict.stand is not stand:
                 work.put(stand_key, verdict.stand.value.encode())
             return verdict.answer
@@ -173,11 +176,12 @@ def _record_key(saga: str) -> bytes:
     return _RECORDS + b"/{" + saga.encode() + b"}"
 
 
-def _balance(value: bytes | None) -> int:
+def _balance(value: bytes | None) -> int | None:
+    """None for what is no number."""
     try:
         return int(value or b"0")
-    except ValueError as error:
-        raise InvalidInput(f"{value!r} is no balance", field="key") from error
+    except ValueError:
+        return None
 
 
 def _definition(count: int) -> SagaDefinition:

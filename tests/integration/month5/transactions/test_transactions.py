@@ -101,6 +101,15 @@ async def test_a_transfer_over_two_groups_commits_and_leaves_nothing_behind(bank
     assert await bank.client.find(RESERVED) == before
 
 
+async def test_keys_are_found_page_by_page_in_order_over_all_groups(bank: Bank) -> None:
+    """What a sweep reads by."""
+    names = [bank.source + b"/%d" % number for number in range(5)]
+    for name in names:
+        await bank.client.put(name, b"\xff")
+    found = await bank.client.find(bank.source + b"/", limit=2)
+    assert [(one.key, one.value) for one in found] == [(name, b"\xff") for name in names]
+
+
 async def test_an_error_in_a_transaction_changes_nothing(bank: Bank) -> None:
     async def act(work: Work) -> None:
         work.put(bank.source, b"0")
@@ -223,6 +232,13 @@ async def test_a_refused_posting_takes_back_what_was_done(bank: Bank) -> None:
     """The target would fall below zero: the source gets back what was added to it."""
     assert await transfers.saga(bank.client, bank.source, bank.target, -150, None) == "gave_up"
     assert await bank.balances() == (100, 100)
+
+
+async def test_a_posting_on_what_is_no_number_is_refused_and_taken_back(bank: Bank) -> None:
+    await bank.client.put(bank.target, b"closed")
+    assert await transfers.saga(bank.client, bank.source, bank.target, 10, None) == "gave_up"
+    held = [await bank.client.get(key) for key in (bank.source, bank.target)]
+    assert [one.value for one in held if one is not None] == [b"100", b"closed"]
 
 
 async def test_two_runners_of_one_saga_do_it_once(bank: Bank) -> None:
