@@ -10,10 +10,10 @@ from month5_kvstore.store import (
     Deleted,
     Found,
     KeyValue,
-    Operation,
     Put,
     PutDone,
     Range,
+    Step,
     Target,
     Transaction,
     TransactionDone,
@@ -72,7 +72,9 @@ def _compare(compare: Compare) -> dict[str, Any]:
     return {**document, "number": compare.operand}
 
 
-def _operation(operation: Operation) -> dict[str, Any]:
+def _operation(operation: Step) -> dict[str, Any]:
+    if isinstance(operation, Transaction):
+        raise InvalidInput("the data API has no transaction in a transaction", field="operation")
     if isinstance(operation, Put):
         return {
             "op": "put",

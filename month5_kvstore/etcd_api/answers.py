@@ -55,16 +55,13 @@ def delete_response(done: Deleted, header: Header) -> Message:
 
 def txn_response(done: TransactionDone, trial: Trial, header: Header) -> Message:
     """A TxnResponse."""
-    readings = trial.then if done.succeeded else trial.otherwise
-    responses = [
-        _operation_response(answer, reading)
-        for answer, reading in zip(done.answers, readings, strict=True)
-    ]
-    return {
-        "header": header(done.revision),
-        "succeeded": done.succeeded,
-        "responses": responses,
-    }
+    return {"header": header(done.revision), **_outcome(done, trial)}
+
+
+def _outcome(done: TransactionDone, trial: Trial) -> Message:
+    left = trial.then if done.succeeded else trial.otherwise
+    responses = [_response(*pair) for pair in zip(done.answers, left, strict=True)]
+    return {"succeeded": done.succeeded, "responses": responses}
 
 
 def event_message(event: Event, *, previous: bool) -> Message:
@@ -95,15 +92,20 @@ def batches(events: Sequence[Event], size_max: int) -> list[list[Event]]:
     return found
 
 
-def _operation_response(answer: PutDone | Deleted | Found, reading: Reading | None) -> Message:
+def _response(
+    answer: PutDone | Deleted | Found | TransactionDone, left: Reading | Trial | None
+) -> Message:
     match answer:
         case PutDone():
             return {"response_put": put_response(answer, _inner)}
         case Deleted():
             return {"response_delete_range": delete_response(answer, _inner)}
         case Found():
-            assert reading is not None
-            return {"response_range": range_response(answer, reading, _inner)}
+            assert isinstance(left, Reading)
+            return {"response_range": range_response(answer, left, _inner)}
+        case TransactionDone():
+            assert isinstance(left, Trial)
+            return {"response_txn": {"header": {}, **_outcome(answer, left)}}
 
 
 def _inner(revision: int) -> Message:

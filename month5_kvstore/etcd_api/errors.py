@@ -94,11 +94,6 @@ def malformed(why: str) -> EtcdError:
     return EtcdError(Code.INVALID_ARGUMENT, why)
 
 
-def unimplemented(what: str) -> EtcdError:
-    """etcd has it, this does not."""
-    return EtcdError(Code.UNIMPLEMENTED, f"{what} is not implemented")
-
-
 def told(error: ScalelabError) -> EtcdError:
     """An error of ours as etcd's clients hear it. What is our own affair stays untold."""
     if isinstance(error, EtcdError):

@@ -121,6 +121,7 @@ SCHEMA = Schema(
         _part("response_range", 1, "RangeResponse"),
         _part("response_put", 2, "PutResponse"),
         _part("response_delete_range", 3, "DeleteRangeResponse"),
+        _part("response_txn", 4, "TxnResponse"),
     ),
     _type(
         "Compare",

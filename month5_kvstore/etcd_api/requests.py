@@ -17,7 +17,6 @@ from month5_kvstore.etcd_api.errors import (
     TOO_MANY_OPERATIONS,
     VALUE_PROVIDED,
     refuse,
-    unimplemented,
 )
 from month5_kvstore.etcd_api.messages import COMPARED, RELATIONS, SORT_TARGETS
 from month5_kvstore.etcd_api.schema import Message
@@ -29,10 +28,10 @@ from month5_kvstore.store import (
     Grant,
     Interval,
     KeyValue,
-    Operation,
     Put,
     Range,
     Relation,
+    Step,
     Target,
     Transaction,
 )
@@ -170,21 +169,23 @@ def delete_of(request: Message) -> Delete:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A transaction, and the readings among its operations, for whichever branch is taken."""
+    """A transaction, and what is left to do with its answers, for whichever branch is taken:
+    of a range its reading, of a transaction inside its trial, of all else nothing."""
 
     command: Transaction
-    then: tuple[Reading | None, ...]
-    otherwise: tuple[Reading | None, ...]
+    then: tuple[Reading | Trial | None, ...]
+    otherwise: tuple[Reading | Trial | None, ...]
 
 
-def trial_of(request: Message) -> Trial:
+def trial_of(request: Message, operations_max: int = OPERATIONS_MAX) -> Trial:
     """A TxnRequest. Raises EtcdError for what cannot be carried out as it stands."""
     compares = request.get("compare", [])
     success, failure = request.get("success", []), request.get("failure", [])
-    if max(map(len, (compares, success, failure))) > OPERATIONS_MAX:
+    left = operations_max - max(map(len, (compares, success, failure)))
+    if left < 0:
         raise refuse(TOO_MANY_OPERATIONS)
     asked = tuple(map(_compare, compares))
-    then, otherwise = [_operation(one) for one in success], [_operation(one) for one in failure]
+    then, otherwise = [_step(one, left) for one in success], [_step(one, left) for one in failure]
     command = Transaction(asked, tuple(one for one, _ in then), tuple(one for one, _ in otherwise))
     return Trial(command, tuple(one for _, one in then), tuple(one for _, one in otherwise))
 
@@ -212,7 +213,8 @@ def _compare(request: Message) -> Compare:
     return Compare(interval.start, target, relation, operand, interval.end)
 
 
-def _operation(request: Message) -> tuple[Operation, Reading | None]:
+def _step(request: Message, operations_max: int) -> tuple[Step, Reading | Trial | None]:
+    """operations_max: of a transaction inside, for etcd counts down with each level."""
     if "request_range" in request:
         reading = reading_of(request["request_range"])
         return reading.query, reading
@@ -221,5 +223,6 @@ def _operation(request: Message) -> tuple[Operation, Reading | None]:
     if "request_delete_range" in request:
         return delete_of(request["request_delete_range"]), None
     if "request_txn" in request:
-        raise unimplemented("a transaction in a transaction")
+        trial = trial_of(request["request_txn"], operations_max)
+        return trial.command, trial
     raise refuse(KEY_NOT_FOUND)  # what etcd says to an operation that is none

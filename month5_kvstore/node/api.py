@@ -177,7 +177,7 @@ def _add_transactions(router: APIRouter, node_of: Callable[[], Node]) -> None:
         group = group_of_all(document_keys(document))
         command = to_transaction(document, group)
         for one in (*command.then, *command.otherwise):
-            if not isinstance(one, Put) and len(groups_of(one.interval)) > 1:
+            if isinstance(one, Range | Delete) and len(groups_of(one.interval)) > 1:
                 raise CrossGroup("an interval of a transaction must lie in one group", field="end")
         tag = numbered.tag(group)
         return await _write(node_of(), group, command, deadline_s, response, tag)

@@ -81,11 +81,18 @@ Operation = Range | Put | Delete
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """If all comparisons hold, `then`, else `otherwise`; whole, at one revision."""
+    """If all comparisons hold, `then`, else `otherwise`; whole, at one revision.
+
+    Of one inside another, too, the comparisons look at what was there before the outermost one.
+    """
 
     compares: tuple[Compare, ...] = ()
-    then: tuple[Operation, ...] = ()
-    otherwise: tuple[Operation, ...] = ()
+    then: tuple[Step, ...] = ()
+    otherwise: tuple[Step, ...] = ()
+
+
+Step = Operation | Transaction
+"""What a transaction is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +211,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class TransactionDone:
-    """succeeded: all comparisons held. answers: one for each operation carried out."""
+    """succeeded: all comparisons held. answers: one for each step of the branch that was taken."""
 
     revision: int
     succeeded: bool
-    answers: tuple[PutDone | Deleted | Found, ...]
+    answers: tuple[PutDone | Deleted | Found | TransactionDone, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from month5_kvstore.store.commands import (
     Put,
     Range,
     SetQuota,
+    Step,
     Target,
     Transaction,
 )
@@ -28,6 +29,9 @@ from scalelab.errors import InvalidInput, TooLarge
 KEY_BYTES_MAX = 4096
 VALUE_BYTES_MAX = 1 << 20
 OPERATIONS_MAX = 128
+NESTING_MAX = 4
+"""Transactions inside one another; what is nested deeper cannot be read back from the log."""
+
 LEASE_MAX = (1 << 63) - 1
 TTL_MS_MAX = 10 * 365 * 86_400_000
 
@@ -60,12 +64,28 @@ def check_range(query: Range) -> None:
 
 
 def _check_transaction(transaction: Transaction) -> None:
-    count = sum(map(len, (transaction.compares, transaction.then, transaction.otherwise)))
+    count = _count(transaction, 0)
     if count > OPERATIONS_MAX:
         raise TooLarge(f"{count} conditions and operations are over {OPERATIONS_MAX}")
+    _check_steps(transaction)
+
+
+def _count(transaction: Transaction, depth: int) -> int:
+    """Conditions and operations, those inside too. Raises TooLarge."""
+    if depth > NESTING_MAX:
+        raise TooLarge(f"transactions stand more than {NESTING_MAX} deep in each other")
+    steps: tuple[Step, ...] = (*transaction.then, *transaction.otherwise)
+    inside = sum(_count(one, depth + 1) for one in steps if isinstance(one, Transaction))
+    return len(transaction.compares) + len(steps) + inside
+
+
+def _check_steps(transaction: Transaction) -> None:
     _check_compares(transaction.compares)
-    for operation in (*transaction.then, *transaction.otherwise):
-        _check_operation(operation)
+    for step in (*transaction.then, *transaction.otherwise):
+        if isinstance(step, Transaction):
+            _check_steps(step)
+        else:
+            _check_operation(step)
 
 
 def _check_compares(compares: Iterable[Compare]) -> None:

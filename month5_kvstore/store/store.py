@@ -50,7 +50,6 @@ from month5_kvstore.store.commands import (
     SessionOpened,
     SetQuota,
     Transaction,
-    TransactionDone,
 )
 from month5_kvstore.store.errors import (
     KeyMissing,
@@ -62,7 +61,7 @@ from month5_kvstore.store.journal import Change, Journal
 from month5_kvstore.store.key_map import KeyMap
 from month5_kvstore.store.leases import Leases
 from month5_kvstore.store.sessions import Sessions
-from month5_kvstore.store.transactions import holds, refuse_duplicates
+from month5_kvstore.store.transactions import course_of, holds, refuse_duplicates
 from month5_kvstore.store.values import Event, Interval, KeyValue, Version
 from month5_kvstore.store.wire import decode_envelope
 from scalelab.errors import ScalelabError
@@ -160,9 +159,9 @@ class Store:
                 return self._transact((command,))[0]
             case Transaction():
                 refuse_duplicates(command)
-                met = all(map(self._meets, command.compares))
-                answers = self._transact(command.then if met else command.otherwise)
-                return TransactionDone(self.revision, met, answers)
+                course = course_of(command, self._meets)
+                answers = self._transact(course.operations())
+                return course.done(iter(answers), self.revision)
             case Grant(ttl_ms, wanted):
                 self._require_space(VERSION_BYTES)
                 lease = self.leases.grant(wanted, ttl_ms, self.time_ms)

@@ -98,13 +98,29 @@ operations = st.one_of(
     st.fixed_dictionaries({"request_delete_range": deletes}),
     st.just({}),
 )
-transactions = st.fixed_dictionaries(
-    {
-        "compare": st.lists(compares, max_size=2),
-        "success": st.lists(operations, max_size=3),
-        "failure": st.lists(operations, max_size=3),
-    }
+
+
+def transactions_of(steps: st.SearchStrategy[Json]) -> st.SearchStrategy[Json]:
+    branch = st.lists(steps, max_size=3)
+    return st.fixed_dictionaries(
+        {"compare": st.lists(compares, max_size=2), "success": branch, "failure": branch}
+    )
+
+
+def inside(transactions: st.SearchStrategy[Json]) -> st.SearchStrategy[Json]:
+    return st.fixed_dictionaries({"request_txn": transactions})
+
+
+sound = st.one_of(
+    st.fixed_dictionaries({"request_put": puts}),
+    st.fixed_dictionaries({"request_range": ranges}),
+    st.fixed_dictionaries({"request_delete_range": deletes}),
 )
+"""Without the operation that is none, which refuses all around it."""
+
+one_deep = transactions_of(st.one_of(sound, inside(transactions_of(sound))))
+two_deep = transactions_of(st.one_of(sound, inside(one_deep)))
+transactions = st.one_of(transactions_of(operations), one_deep, two_deep)
 calls: st.SearchStrategy[Call] = st.one_of(
     st.tuples(st.just("kv/put"), puts),
     st.tuples(st.just("kv/range"), ranges),
@@ -169,6 +185,16 @@ def test_any_sequence_of_calls_gets_the_same_answers(
         assert answers[0] == answers[1], call
 
 
+def inner_of(key: bytes) -> Json:
+    """A transaction inside, which puts a key."""
+    return {"request_txn": {"success": [{"request_put": {"key": b64(key)}}]}}
+
+
+def gone_of(key: bytes) -> Json:
+    """A transaction inside, which deletes a key."""
+    return {"request_txn": {"failure": [{"request_delete_range": {"key": b64(key)}}]}}
+
+
 BAD: list[tuple[str, Json]] = [
     ("kv/range", {}),
     ("kv/range", {"range_end": b64(b"\0")}),
@@ -183,6 +209,21 @@ BAD: list[tuple[str, Json]] = [
     ("kv/txn", {"success": [{}]}),
     ("kv/txn", {"success": [{"request_put": {"key": b64(b"k")}}] * 2}),
     ("kv/txn", {"success": [{"request_range": {"key": b64(b"k")}}] * 129}),
+    ("kv/txn", {"success": [{"request_txn": {"success": [{}]}}]}),
+    ("kv/txn", {"failure": [{"request_txn": {"compare": [{"target": "MOD"}]}}]}),
+    ("kv/txn", {"success": [inner_of(b"k"), {"request_put": {"key": b64(b"k")}}]}),
+    ("kv/txn", {"success": [inner_of(b"k"), inner_of(b"k")]}),
+    ("kv/txn", {"success": [{"request_delete_range": {"key": b64(b"k")}}, inner_of(b"k")]}),
+    ("kv/txn", {"success": [gone_of(b"k"), inner_of(b"k")]}),
+    (
+        "kv/txn",
+        {
+            "success": [
+                *[{"request_range": {"key": b64(b"k")}}] * 100,
+                {"request_txn": {"success": [{"request_range": {"key": b64(b"k")}}] * 28}},
+            ]
+        },
+    ),
     ("kv/range", {"key": b64(b"k"), "revision": "999999999"}),
     ("kv/compaction", {"revision": "999999999"}),
     ("lease/revoke", {"ID": "987654321"}),
@@ -207,6 +248,22 @@ def test_what_is_no_request_is_an_invalid_argument_on_both(
         lambda: theirs.post("kv/range", body),
     ]
     assert [(status, told["code"]) for status, told in (one() for one in seen)] == [(400, 3)] * 2
+
+
+def test_what_one_transaction_inside_puts_another_one_behind_it_may_delete(
+    ours: list[Api], theirs: Api
+) -> None:
+    """Both at one revision, and a watcher hears of both; the other way round it is refused."""
+    heard: list[Any] = []
+    for api in (ours[0], theirs):
+        base = api.revision()
+        deletes = {"request_txn": {"success": [{"request_delete_range": {"key": b64(b"both")}}]}}
+        done = api.ok("kv/txn", {"success": [inner_of(b"both"), deletes]})
+        with api.watch(key=b64(b"both"), start_revision=base + 1) as results:
+            next(results)
+            heard.append([comparable(one, base) for one in (done, next(results)["events"])])
+        assert api.range(b"both").get("kvs") is None
+    assert heard[0] == heard[1]
 
 
 def test_a_watch_tells_the_same_of_the_same_changes(ours: list[Api], theirs: Api) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Any
 
 from month5_kvstore.store import (
     Answer,
@@ -27,17 +30,48 @@ from month5_kvstore.store import (
     Refused,
     Relation,
     Revoke,
+    Step,
     Target,
     Transaction,
     TransactionDone,
 )
 
 State = dict[bytes, KeyValue]
+Leaf = tuple[tuple[tuple[int, int], ...], Operation]
+"""An operation, and where it stands: at each level its place, and the branch of what is there."""
 
 
 class _No(Exception):
     def __init__(self, code: str, detail: int = 0) -> None:
         self.code, self.detail = code, detail
+
+
+def _leaves(branch: Sequence[Step]) -> Iterator[Leaf]:
+    for place, step in enumerate(branch):
+        if isinstance(step, Transaction):
+            for number, inner in enumerate((step.then, step.otherwise)):
+                for path, leaf in _leaves(inner):
+                    yield ((place, number), *path), leaf
+        else:
+            yield ((place, 0),), step
+
+
+def _clash(one: Leaf, other: Leaf) -> bool:
+    """Whether two operations may not stand in one transaction where they stand."""
+    (path, first), (other_path, second) = one, other
+    level = 0
+    while path[level][0] == other_path[level][0]:
+        if path[level][1] != other_path[level][1]:
+            return False  # two branches, of which only one is taken
+        level += 1
+    if isinstance(first, Put) and isinstance(second, Put):
+        return first.key == second.key
+    inside = level + 1 < len(path), level + 1 < len(other_path)
+    if isinstance(first, Put) and isinstance(second, Delete):
+        return inside != (True, True) and first.key in second.interval
+    if isinstance(first, Delete) and isinstance(second, Put):
+        return second.key in first.interval
+    return False
 
 
 @dataclass
@@ -72,13 +106,12 @@ class DumbModel:
                 return self._all((command,))[0]
             case Transaction():
                 for branch in (command.then, command.otherwise):
-                    puts = [one.key for one in branch if isinstance(one, Put)]
-                    deletes = [one.interval for one in branch if isinstance(one, Delete)]
-                    if len(set(puts)) < len(puts) or any(k in i for k in puts for i in deletes):
+                    leaves = list(_leaves(branch))
+                    if any(_clash(*pair) for pair in combinations(leaves, 2)):
                         raise _No("duplicate_key")
-                met = all(map(self._holds, command.compares))
-                answers = self._all(command.then if met else command.otherwise)
-                return TransactionDone(self.revision, met, answers)
+                before = self.states[-1]
+                answers = iter(self._all(tuple(self._taken(command, before))))
+                return self._told(command, before, answers)
             case Grant(ttl_ms, wanted):
                 if wanted in self.leases:
                     raise _No("lease_exists")
@@ -160,6 +193,26 @@ class DumbModel:
         self._keep(state, events)
         return answers
 
+    def _taken(self, transaction: Transaction, before: State) -> Iterator[Operation]:
+        """The operations that will be carried out, in order."""
+        met = all(self._holds(one, before) for one in transaction.compares)
+        for step in transaction.then if met else transaction.otherwise:
+            if isinstance(step, Transaction):
+                yield from self._taken(step, before)
+            else:
+                yield step
+
+    def _told(
+        self, transaction: Transaction, before: State, answers: Iterator[Any]
+    ) -> TransactionDone:
+        met = all(self._holds(one, before) for one in transaction.compares)
+        steps = transaction.then if met else transaction.otherwise
+        told = tuple(
+            self._told(one, before, answers) if isinstance(one, Transaction) else next(answers)
+            for one in steps
+        )
+        return TransactionDone(self.revision, met, told)
+
     def _one(
         self, operation: Operation, state: State, events: list[Event]
     ) -> PutDone | Deleted | Found:
@@ -202,8 +255,8 @@ class DumbModel:
             items = [item._replace(value=b"") for item in items]
         return Found(self.revision, tuple(items), count)
 
-    def _holds(self, compare: Compare) -> bool:
-        item = self.states[-1].get(compare.key)
+    def _holds(self, compare: Compare, state: State) -> bool:
+        item = state.get(compare.key)
         if compare.target == Target.VALUE and item is None:
             return False
         empty = KeyValue(compare.key, b"", 0, 0, 0, 0)

@@ -61,11 +61,17 @@ compares = st.lists(
     | st.builds(Compare, keys, st.just(Target.VALUE), relations, values),
     max_size=2,
 ).map(tuple)
+flat = st.builds(Transaction, compares, operations, operations)
+steps = st.lists(puts | ranges | deletes | flat, max_size=3).map(tuple)
+nested = st.builds(Transaction, compares, steps, steps)
+deeper = st.lists(puts | deletes | nested, max_size=3).map(tuple)
 commands: st.SearchStrategy[Command] = st.one_of(
     puts,
     puts,
     deletes,
-    st.builds(Transaction, compares, operations, operations),
+    flat,
+    nested,
+    st.builds(Transaction, compares, deeper, deeper),
     st.builds(Grant, st.integers(1, 30), st.integers(0, 3)),
     st.builds(Revoke, lease_ids),
     st.builds(KeepAlive, lease_ids),
