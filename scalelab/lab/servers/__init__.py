@@ -12,7 +12,7 @@ from scalelab.lab.servers.chromium import Chromium
 from scalelab.lab.servers.consul import Consul
 from scalelab.lab.servers.envoy import Envoy
 from scalelab.lab.servers.errors import ServerFailed, ServerMissing
-from scalelab.lab.servers.etcd import Etcd, EtcdGateway
+from scalelab.lab.servers.etcd import Etcd, EtcdCluster, EtcdGateway
 from scalelab.lab.servers.kafka import Kafka
 from scalelab.lab.servers.memcached import Memcached
 from scalelab.lab.servers.nginx import Nginx
@@ -41,6 +41,7 @@ __all__ = [
     "Consul",
     "Envoy",
     "Etcd",
+    "EtcdCluster",
     "EtcdGateway",
     "Kafka",
     "Memcached",
