@@ -7,6 +7,7 @@ import json
 import pytest
 
 from month5_kvstore.client.documents import transaction_document, transaction_done
+from month5_kvstore.node import GROUPS
 from month5_kvstore.node.api_values import TransactionDocument, answer_document, to_transaction
 from month5_kvstore.store import (
     Compare,
@@ -42,6 +43,13 @@ def test_a_node_reads_the_transaction_that_the_client_wrote() -> None:
     assert to_transaction(TransactionDocument.model_validate(document), 0) == meant
 
 
+def test_a_lease_is_named_as_the_data_api_gave_it() -> None:
+    """Number 7 of group 3 is 115 to everybody outside."""
+    document = transaction_document(Transaction((), (Put(b"k", b"", lease=7 * GROUPS + 3),)))
+    read = to_transaction(TransactionDocument.model_validate(document), 3)
+    assert read.then == (Put(b"k", b"", lease=7),)
+
+
 def test_the_client_reads_the_answer_that_a_node_wrote() -> None:
     done = TransactionDone(
         9,
@@ -60,6 +68,7 @@ def test_what_the_data_api_has_no_words_for_is_refused() -> None:
     for operation in (
         Range(Interval(b"a"), count_only=True),
         Range(Interval(b"a"), keys_only=True),
+        Transaction((), (Range(Interval(b"a")),)),
     ):
         with pytest.raises(InvalidInput):
             transaction_document(Transaction((), (operation,)))
