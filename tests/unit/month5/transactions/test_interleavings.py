@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from scalelab.commit import Outcome
 from tests.unit.month5.transactions.interleaving import Interleaving
+
+pytestmark = pytest.mark.timeout(1800)  # of all seeds of a night
 
 Count = Callable[..., int]
 Model = dict[bytes, bytes]
