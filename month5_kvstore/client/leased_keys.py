@@ -111,10 +111,14 @@ class LeasedKeys:
     async def watch(self, prefix: bytes, revision: int) -> AsyncGenerator[Change, None]:
         """Changes from `revision` on, in order, at one node after another, for ever.
 
+        One revision may change several keys, and a stream may end between two of them: the next
+        node is asked for that revision again, and what was given already is passed over.
+
         Raises Unavailable when no node lets itself be watched, and when the past that is asked for
         was compacted away (code `compacted`): read anew and watch from there.
         """
         failed = 0
+        given: set[bytes] = set()
         timeout = aiohttp.ClientTimeout(sock_connect=_CONNECT_S, sock_read=_SILENCE_S)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while failed < len(self._urls):
@@ -123,8 +127,11 @@ class LeasedKeys:
                     async with aclosing(_stream(session, url, prefix, revision)) as changes:
                         async for change in changes:
                             failed = 0
-                            revision = change.item.modified + 1
-                            yield change
+                            if change.item.modified > revision:
+                                revision, given = change.item.modified, set()
+                            if change.item.key not in given:
+                                given.add(change.item.key)
+                                yield change
                 except (aiohttp.ClientError, TimeoutError):
                     failed += 1
                 self._turn += 1
