@@ -48,11 +48,12 @@ async def place_orders(
     products: int,
     random: Random,
     told: Callable[[], None] = lambda: None,
+    tries: int = 200,
 ) -> Placed:
     """Place `number` orders of one user, a tenth of them with a card that is declined.
 
     An answer that did not come is asked for again with the same key, so each is placed once.
-    told: called after each.
+    told: called after each. tries: for one order, a tenth of a second apart.
     """
     placed = Placed()
     gate = asyncio.Semaphore(_AT_ONCE)
@@ -65,7 +66,7 @@ async def place_orders(
             "card_token": DECLINED_CARD if random.random() < _DECLINED_SHARE else PAYING_CARD,
         }
         async with gate:
-            await _place(http, token, body, placed)
+            await _place(http, token, body, placed, tries=tries)
         told()
 
     async with asyncio.TaskGroup() as group:
@@ -75,7 +76,7 @@ async def place_orders(
 
 
 async def _place(
-    http: HttpClient, token: str, body: dict[str, object], placed: Placed, *, tries: int = 200
+    http: HttpClient, token: str, body: dict[str, object], placed: Placed, *, tries: int
 ) -> None:
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": str(uuid4())}
     for left in reversed(range(tries)):

@@ -75,12 +75,22 @@ class EditIn(DecisionIn):
     value: str | None = None
 
 
+class CleanIn(BaseModel):
+    """older_than_s: since the letters' last change; a day at least. limit: so many at most."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    older_than_s: Annotated[float, Field(ge=86_400, allow_inf_nan=False, le=1e9)]
+    limit: Annotated[int, Field(ge=1, le=1000, strict=True)] = 500
+
+
 def desk_router(desk: Desk, verifier: TokenVerifier) -> APIRouter:
-    """List, show, edit, replay, discard."""
+    """List, show, edit, replay, discard, clean."""
     router = APIRouter(prefix="/api/v1/letters", tags=["dead letters"])
     caller = Depends(require(verifier, SCOPE))
     _add_reading(router, desk, caller)
     _add_deciding(router, desk, caller)
+    _add_cleaning(router, desk, caller)
     return router
 
 
@@ -99,6 +109,21 @@ def _add_reading(router: APIRouter, desk: Desk, caller: Any) -> None:
     async def show(letter_id: int, _principal: Principal = caller) -> WholeLetter:
         """One letter, its content, its stack and its audit."""
         return _whole(*await desk.show(letter_id))
+
+    @router.get("/{letter_id}/audit", responses=problem_responses(401, 403, 404, 422, 503))
+    async def audit(letter_id: int, _principal: Principal = caller) -> list[AuditOut]:
+        """What was done to a letter, also to one that was cleaned away."""
+        return [_audit_out(line) for line in await desk.audit(letter_id)]
+
+
+def _add_cleaning(router: APIRouter, desk: Desk, caller: Any) -> None:
+    @router.post("/clean", responses=problem_responses(401, 403, 422, 503))
+    async def clean(wanted: CleanIn, principal: Principal = caller) -> dict[str, int]:
+        """Take away settled letters, oldest first. cleaned: how many; call again at the limit."""
+        cleaned = await desk.clean(
+            older_than_s=wanted.older_than_s, who=principal.subject, limit=wanted.limit
+        )
+        return {"cleaned": cleaned}
 
 
 def _add_deciding(router: APIRouter, desk: Desk, caller: Any) -> None:
@@ -146,11 +171,12 @@ def _whole(kept: Kept, lines: list[AuditLine]) -> WholeLetter:
         headers=dict(letter.headers),
         value=as_text(letter.value),
         stack=letter.stack,
-        audit=[
-            AuditOut(at=line.at, who=line.who, what=line.what, before=line.before, after=line.after)
-            for line in lines
-        ],
+        audit=[_audit_out(line) for line in lines],
     )
+
+
+def _audit_out(line: AuditLine) -> AuditOut:
+    return AuditOut(at=line.at, who=line.who, what=line.what, before=line.before, after=line.after)
 
 
 def _fields(kept: Kept) -> dict[str, Any]:

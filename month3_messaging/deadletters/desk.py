@@ -10,6 +10,8 @@ Guarantees
         at least once, whoever dies when. Deciding again does not send again.
     D3  The effect of a replay happens once: the event keeps its id, and the consumer's inbox
         decides. What was edited after its effect had happened therefore changes nothing.
+    D4  A letter leaves only by `clean`: settled, and old; the audit says that, by whom, and what
+        had been done to it. One that waits for a decision stays, however old.
 
 Replays go to the *first retry topic of the group that gave up*: no other consumer sees them.
 Order is gone for a dead letter: events of its key were handled long ago.
@@ -30,7 +32,7 @@ from month3_messaging.deadletters.letter import Letter, State
 from month3_messaging.deadletters.letters_postgres import AuditLine, Kept
 from month3_messaging.workers import DEFAULT_LADDER, RetryStep, dead_letter_topic
 from scalelab.clients.postgres import Database
-from scalelab.errors import Conflict
+from scalelab.errors import Conflict, NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,23 @@ class Desk:
         """A letter and what was done to it. Raises NotFound `unknown_letter`."""
         async with self.database.transaction(read_only=True) as conn:
             return await table.find(conn, letter_id), await table.audit_of(conn, letter_id)
+
+    async def audit(self, letter_id: int) -> list[AuditLine]:
+        """What was done to a letter, also to one that is gone. Raises NotFound."""
+        async with self.database.autocommit(read_only=True) as conn:
+            lines = await table.audit_of(conn, letter_id)
+        if not lines:
+            raise NotFound(f"there never was a letter {letter_id}", code="unknown_letter")
+        return lines
+
+    async def clean(self, *, older_than_s: float, who: str, limit: int = 500) -> int:
+        """Take away at most `limit` letters that were settled longer ago (D4); returns how many.
+
+        Keep them for longer than their topics keep events: a copy that is read again afterwards
+        is a new letter.
+        """
+        async with self.database.transaction() as conn:
+            return await table.clean(conn, older_than_s=older_than_s, who=who, limit=limit)
 
     async def edit(
         self,

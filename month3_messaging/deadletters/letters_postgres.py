@@ -1,7 +1,8 @@
 """The desk's letters and audit in PostgreSQL; a change and its line in the audit commit together.
 
 before, after of a line: {"state", "round", "key", "headers", "value", "code", "message",
-"attempts"}; a value that is no UTF-8 stands there as {"base64": …}
+"attempts"}; a value that is no UTF-8 stands there as {"base64": …}. Of a letter that was cleaned
+away one line stays: {"state", "group", "event_id", "origin", "steps": [{"at", "who", "what"}, …]}
 """
 
 from __future__ import annotations
@@ -24,6 +25,25 @@ _COLUMNS = (
     "id, consumer, origin_topic, origin_partition, origin_offset, event_id, key, headers, value,"
     " attempts, code, message, stack, state, round, version, parked_at, changed_at"
 )
+
+_SETTLED_BEFORE = (
+    "SELECT id FROM dead_letter WHERE state IN ('replayed', 'discarded')"
+    " AND changed_at < now() - make_interval(secs => %s)"
+    " ORDER BY changed_at, id LIMIT %s FOR UPDATE SKIP LOCKED"
+)
+_NOTE_CLEANED = """
+INSERT INTO dead_letter_audit (letter_id, who, what, before, after)
+SELECT letter.id, %(who)s, 'cleaned', NULL, json_build_object(
+           'state', letter.state, 'group', letter.consumer, 'event_id', letter.event_id,
+           'origin', format('%%s/%%s@%%s', origin_topic, origin_partition, origin_offset),
+           'steps', steps.taken)
+  FROM dead_letter AS letter
+ CROSS JOIN LATERAL (
+           SELECT json_agg(json_build_object('at', at, 'who', who, 'what', what) ORDER BY id)
+             FROM dead_letter_audit WHERE letter_id = letter.id) AS steps (taken)
+ WHERE letter.id = ANY (%(ids)s)
+ ORDER BY letter.id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +165,26 @@ async def change(
         )
     await _store(conn, kept, after, who, what)
     return await find(conn, letter_id)
+
+
+async def clean(conn: AsyncConnection[Any], *, older_than_s: float, who: str, limit: int) -> int:
+    """Take away at most `limit` letters that were settled longer ago, oldest first; returns how
+    many. Call it in a transaction.
+
+    A letter leaves with its lines of the audit, which hold its content too; one line stays, with
+    who did what to it and when. Letters that wait for a decision, or to be sent, are not touched.
+    """
+    cursor = await conn.execute(_SETTLED_BEFORE, (older_than_s, limit))
+    ids = [int(row[0]) for row in await cursor.fetchall()]
+    if ids:
+        await conn.execute(_NOTE_CLEANED, {"who": who, "ids": ids})
+        await conn.execute("SET LOCAL desk.cleaning = 'on'")
+        await conn.execute(
+            "DELETE FROM dead_letter_audit WHERE letter_id = ANY (%s) AND what <> 'cleaned'", (ids,)
+        )
+        await conn.execute("SET LOCAL desk.cleaning = 'off'")
+        await conn.execute("DELETE FROM dead_letter WHERE id = ANY (%s)", (ids,))
+    return len(ids)
 
 
 async def _find_again(conn: AsyncConnection[Any], arrived: Letter) -> Kept:

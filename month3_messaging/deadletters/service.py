@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from month3_messaging.deadletters.api import desk_router
 from month3_messaging.deadletters.carrying import collect, send_decided
+from month3_messaging.deadletters.cleaning import clean_forever
 from month3_messaging.deadletters.desk import Desk, Source
 from month3_messaging.deadletters.page import page_router
 from scalelab.clients.migrations import upgrade
@@ -28,7 +29,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 class DeskSettings(BaseSettings):
     """Environment variables DESK_… . sources: JSON, the topics that each consumer group reads:
-    {"orders": ["payments.payment", …], …}"""
+    {"orders": ["payments.payment", …], …}. keep_s: how long a letter stays that was replayed or
+    discarded; longer than its topics keep events."""
 
     model_config = SettingsConfigDict(env_prefix="DESK_", frozen=True)
 
@@ -40,7 +42,9 @@ class DeskSettings(BaseSettings):
     jwks_url: str
     token_issuer: str
     token_audience: str
-    pool_max: Annotated[int, Field(ge=3)] = 5
+    pool_max: Annotated[int, Field(ge=4)] = 5
+    keep_s: Annotated[float, Field(ge=86_400)] = 90 * 86_400.0
+    clean_every_s: Annotated[float, Field(gt=0)] = 3600.0
     trace_export: str = "none"
     log_level: str = "info"
 
@@ -75,7 +79,10 @@ def create(settings: DeskSettings, telemetry: Telemetry) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None, None]:
         collecting = collect(desk, settings.kafka_bootstrap, log=telemetry.log)
         sending = send_decided(desk, settings.kafka_bootstrap, log=telemetry.log)
-        async with database, background.running(collecting, sending):
+        cleaning = clean_forever(
+            desk, keep_s=settings.keep_s, every_s=settings.clean_every_s, log=telemetry.log
+        )
+        async with database, background.running(collecting, sending, cleaning):
             yield
 
     return create_app(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Query
 from pydantic import BaseModel, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -82,9 +82,10 @@ class MailFolder:
         found = (_FILE.fullmatch(entry.name) for entry in self.path.iterdir())
         return sorted(int(match[1]) for match in found if match)
 
-    def mails(self) -> list[Mail]:
-        """All that are kept, oldest first."""
-        return [self._read(number) for number in self.numbers()]
+    def mails(self, *, after: int = 0, limit: int | None = None) -> list[Mail]:
+        """Those with numbers over `after`, oldest first, at most `limit`."""
+        wanted = [number for number in self.numbers() if number > after]
+        return [self._read(number) for number in wanted[:limit]]
 
     def _read(self, number: int) -> Mail:
         mail = message_from_bytes(self._file(number).read_bytes(), policy=policy.default)
@@ -148,9 +149,12 @@ def create(settings: MailSinkSettings, telemetry: Telemetry) -> FastAPI:
     router = APIRouter()
 
     @router.get("/mails")
-    async def mails() -> list[Mail]:  # pyright: ignore[reportUnusedFunction] - registered
-        """Every mail that is kept, oldest first."""
-        return await asyncio.to_thread(folder.mails)
+    async def mails(  # pyright: ignore[reportUnusedFunction] - registered
+        after: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+    ) -> list[Mail]:
+        """Mails that are kept, with numbers over `after`, oldest first."""
+        return await asyncio.to_thread(folder.mails, after=after, limit=limit)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None, None]:

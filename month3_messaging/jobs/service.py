@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from month3_messaging.jobs.broker import BrokerSettings, make_app, sender
 from month3_messaging.jobs.intake import GROUP, Intake
+from month3_messaging.jobs.overview import overview_router
 from month3_messaging.orders import ORDERS_TOPIC
 from month3_messaging.workers import EventConsumer
 from scalelab.clients.migrations import upgrade
@@ -73,7 +74,7 @@ def create(settings: IntakeSettings, broker: BrokerSettings, telemetry: Telemetr
 
     return create_app(
         telemetry=telemetry,
-        routers=[],
+        routers=[overview_router(database)],
         lifespan=lifespan,
         readiness={
             "database": database.ping,

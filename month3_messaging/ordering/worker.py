@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import FastAPI
 from pydantic import Field
@@ -23,7 +23,13 @@ from month3_messaging.orders import (
     sessions_on,
     sweep_forever,
 )
-from month3_messaging.outbox import RelayMetrics, keep_relaying
+from month3_messaging.outbox import (
+    FollowLog,
+    RelayMetrics,
+    SlotMetrics,
+    SlotPlace,
+    keep_relaying,
+)
 from month3_messaging.workers import ConsumerSettings, EventConsumer, OnFailure
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.clock import SystemClock
@@ -37,7 +43,10 @@ GROUP = "orders"
 class WorkerSettings(BaseSettings):
     """Environment variables ORDERS_WORKER_… . payment_time_limit_s: as in the door. keep_s: how
     long the inbox and idempotency keys are remembered; longer than the topics keep events.
-    on_failure: whether an event that fails leaves its order's sequence or holds it back."""
+    on_failure: whether an event that fails leaves its order's sequence or holds it back. relay:
+    whether events are read off the table or off the database's log, for which the role needs
+    REPLICATION; without it the table is polled all the same. slot_owner: who is told of a slot
+    that is left behind."""
 
     model_config = SettingsConfigDict(env_prefix="ORDERS_WORKER_", frozen=True)
 
@@ -51,6 +60,9 @@ class WorkerSettings(BaseSettings):
     clean_every_s: Annotated[float, Field(gt=0)] = 60.0
     keep_s: Annotated[float, Field(ge=86_400)] = 14 * 86_400.0
     on_failure: OnFailure = OnFailure.MOVE_ASIDE
+    relay: Literal["poll", "log"] = "poll"
+    slot_name: str = "orders_outbox"
+    slot_owner: str = "orders"
     trace_export: str = "none"
     log_level: str = "info"
 
@@ -79,6 +91,7 @@ def create_worker(settings: WorkerSettings, telemetry: Telemetry) -> FastAPI:
     )
     background = Background()
     metrics = RelayMetrics(telemetry.registry)
+    follow = _log_to_follow(settings, telemetry)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None, None]:
@@ -88,6 +101,7 @@ def create_worker(settings: WorkerSettings, telemetry: Telemetry) -> FastAPI:
             client_id="orders.outbox",
             metrics=metrics,
             log=telemetry.log,
+            follow=follow,
         )
         sweeping = sweep_forever(
             database, effects, every_s=settings.sweep_every_s, log=telemetry.log
@@ -114,3 +128,10 @@ def create_worker(settings: WorkerSettings, telemetry: Telemetry) -> FastAPI:
         },
         title="Orders worker",
     )
+
+
+def _log_to_follow(settings: WorkerSettings, telemetry: Telemetry) -> FollowLog | None:
+    if settings.relay == "poll":
+        return None
+    place = SlotPlace(settings.database_dsn, settings.slot_name, settings.slot_owner)
+    return FollowLog(place, SlotMetrics(telemetry.registry))

@@ -142,6 +142,12 @@ class EventConsumer:
         if self._task is not None:
             await self._task
 
+    @property
+    def held(self) -> int:
+        """Records fetched and not settled: what a slow handler makes wait in memory. Bounded: by
+        `lane_full` and one fetch a partition, and `ahead_full` where keys are held."""
+        return sum(lane.held for lane in self._lanes.values())
+
     async def ready(self) -> None:
         """Return while the group member is running; raises Unavailable otherwise."""
         if self._task is not None and self._task.done():

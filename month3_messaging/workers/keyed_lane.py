@@ -47,6 +47,11 @@ class KeyedLane:
         """How full the lane is, 1.0 at its bound; the caller then fetches no more for it."""
         return max(self._queues.held / self._full, self._queues.ahead / self._ahead_full)
 
+    @property
+    def held(self) -> int:
+        """Records that are here and not settled."""
+        return self._queues.held
+
     def add(self, record: Record) -> None:
         """Queue the next record of the partition."""
         self._queues.add(record)

@@ -42,6 +42,11 @@ class Lane:
         """How full the lane is, 1.0 at its bound; the record being carried out counts."""
         return len(self._records) / self._full
 
+    @property
+    def held(self) -> int:
+        """Records that are here and not settled."""
+        return len(self._records)
+
     def add(self, record: Record) -> None:
         """Queue the next record of the partition."""
         self._records.append(record)

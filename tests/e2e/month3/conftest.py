@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from month3_messaging.stack import Stack, start_stack
+from scalelab.clients.http import HttpClient
 from scalelab.lab.runtime import Runtime
 from scalelab.lab.supervisor.state import ProcessView, StackPaths, StackState, publish
 from tests.fixtures.stacks import lock_held
@@ -30,6 +31,13 @@ def stack(lab_root: Path) -> Iterator[Stack]:
         with lock_held(paths):
             publish(paths.state, _state(started))
             yield started
+
+
+@pytest.fixture
+async def http(stack: Stack) -> AsyncIterator[HttpClient]:
+    """A caller of the orders' door."""
+    async with HttpClient(stack.addresses.url("orders"), timeout_s=30.0) as opened:
+        yield opened
 
 
 def _state(stack: Stack) -> StackState:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,15 @@ from month3_messaging.stack import Stack
 from scalelab.clients.kafka import open_producer
 from scalelab.lab.cli.outcome import CommandFailed
 from scalelab.lab.cli.place import Place
+from tests.e2e.month3.crowd import told
 from tests.integration.month3.messaging_bed import poll_until
 
 pytestmark = pytest.mark.timeout(400)
 
 
-def told(root: Path, *words: str) -> Any:
-    """The document of a command that ends well."""
-    line = ["month3", "deadletters", *words, "--json"]
-    result = CliRunner().invoke(app, line, obj=Place(root, tuple(line)))
-    assert result.exit_code == 0, result.exception
-    return json.loads(result.stdout)
+async def at_the_desk(root: Path, *words: str) -> Any:
+    """What `./lab month3 deadletters …` tells."""
+    return await asyncio.to_thread(told, root, "deadletters", *words)
 
 
 async def publish_poison(stack: Stack) -> UUID:
@@ -46,7 +43,7 @@ async def parked(root: Path, event_id: UUID) -> int:
     found: list[int] = []
 
     async def is_there() -> bool:
-        letters = await asyncio.to_thread(told, root, "list")
+        letters = await at_the_desk(root, "list")
         found[:] = [one["id"] for one in letters if one["event_id"] == str(event_id)]
         return bool(found)
 
@@ -60,19 +57,19 @@ async def test_poison_comes_to_the_desk_and_back_to_it_until_it_is_discarded(
     """The orders' worker gives up; a replay fails again and is parked with its round; the stack's
     other orders do not wait for it. Every step stands in the audit with who took it."""
     letter_id = await parked(lab_root, await publish_poison(stack))
-    shown = await asyncio.to_thread(told, lab_root, "show", str(letter_id))
+    shown = await at_the_desk(lab_root, "show", str(letter_id))
     assert (shown["group"], shown["origin"].partition("/")[0]) == ("orders", PAYMENTS_TOPIC)
     assert 1 <= shown["attempts"] <= 5
     assert shown["stack"]
-    await asyncio.to_thread(told, lab_root, "replay", str(letter_id), "--who", "ann")
+    await at_the_desk(lab_root, "replay", str(letter_id), "--who", "ann")
 
     async def is_back() -> bool:
-        again = await asyncio.to_thread(told, lab_root, "show", str(letter_id))
+        again = await at_the_desk(lab_root, "show", str(letter_id))
         return (again["state"], again["round"]) == ("parked", 1)
 
     await poll_until(is_back, "the replay has failed again")
-    await asyncio.to_thread(told, lab_root, "discard", str(letter_id), "--who", "ann")
-    shown = await asyncio.to_thread(told, lab_root, "show", str(letter_id))
+    await at_the_desk(lab_root, "discard", str(letter_id), "--who", "ann")
+    shown = await at_the_desk(lab_root, "show", str(letter_id))
     steps = [(line["who"], line["what"]) for line in shown["audit"]]
     assert steps[0] == ("collector", "parked")
     assert steps[1] == ("ann", "replayed")
@@ -89,5 +86,5 @@ async def test_an_edit_that_is_no_event_is_told_in_a_sentence(stack: Stack, lab_
     )
     assert isinstance(result.exception, CommandFailed)
     assert "not_an_event" in str(result.exception)
-    shown = await asyncio.to_thread(told, lab_root, "show", str(letter_id))
+    shown = await at_the_desk(lab_root, "show", str(letter_id))
     assert len(shown["audit"]) == 1

@@ -2,87 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from random import Random
 
 import pytest
 
-from month3_messaging.orderload import Placed, follow, place_orders
+from month3_messaging.orderload import place_orders
 from month3_messaging.partners import DECLINED_CARD
-from month3_messaging.stack import Stack, key_path
-from month3_messaging.topology import TOKEN_AUDIENCE, TOKEN_ISSUER
+from month3_messaging.stack import Stack
 from scalelab.clients.http import HttpClient
-from scalelab.clock import SystemClock
 from scalelab.errors import Forbidden, InvalidInput, Unauthenticated
-from scalelab.issuer import demo_token
 from tests.e2e.month3.conftest import PRODUCTS
+from tests.e2e.month3.crowd import WITHIN_S, carry_out, token_of
 from tests.e2e.month3.watching import watched
 from tests.fixtures.tiers import Count
 
 pytestmark = pytest.mark.timeout(400)
-
-WITHIN_S = 150.0
-
-
-@pytest.fixture
-async def http(stack: Stack) -> AsyncIterator[HttpClient]:
-    """A caller of the orders' door."""
-    async with HttpClient(stack.addresses.url("orders"), timeout_s=30.0) as opened:
-        yield opened
-
-
-def token_of(stack: Stack, subject: str, scope: str = "shop") -> str:
-    """A token that the stack's services believe."""
-    return demo_token(
-        key_path(stack.runtime.root),
-        issuer=TOKEN_ISSUER,
-        audience=TOKEN_AUDIENCE,
-        subject=subject,
-        scopes=[scope],
-        ttl_s=3600.0,
-        clock=SystemClock(),
-    )
-
-
-async def books(stack: Stack) -> dict[str, int]:
-    """What the partners kept."""
-    async with HttpClient(stack.addresses.url("partners"), timeout_s=30.0) as http:
-        return (await http.get("/internal/v1/books")).json()
-
-
-async def carry_out(
-    stack: Stack, http: HttpClient, subject: str, number: int, *, kill: tuple[str, ...] = ()
-) -> tuple[Placed, dict[str, int]]:
-    """Place orders, kill processes once a third has been placed, follow all to their ends.
-
-    Returns the orders and how much the books grew by them.
-    """
-    before = await books(stack)
-    seen, third = 0, asyncio.Event()
-
-    def told() -> None:
-        nonlocal seen
-        seen += 1
-        if seen * 3 >= number:
-            third.set()
-
-    async def killing() -> None:
-        await third.wait()
-        for name in kill:
-            await asyncio.to_thread(stack.runtime.kill, name)
-
-    bearer = token_of(stack, subject)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(killing())
-        placing = group.create_task(
-            place_orders(http, bearer, number, products=PRODUCTS, random=Random(1), told=told)
-        )
-    placed = placing.result()
-    await follow(http, bearer, placed, within_s=WITHIN_S)
-    after = await books(stack)
-    return placed, {name: after[name] - before[name] for name in after}
 
 
 async def test_every_order_ends_and_the_books_balance(

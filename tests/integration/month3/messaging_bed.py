@@ -16,14 +16,16 @@ DEADLINE_S = 60.0
 """How long a test polls for what must come; far beyond what it takes on a quiet machine."""
 
 
-async def poll_until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Return once `holds()`; fail naming `what` after DEADLINE_S."""
+async def poll_until(
+    holds: Callable[[], Awaitable[bool]], what: str, *, within_s: float = DEADLINE_S
+) -> None:
+    """Return once `holds()`; fail naming `what` after `within_s`."""
     try:
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(within_s):
             while not await holds():  # noqa: ASYNC110 - the state is on a server
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        pytest.fail(f"not within {DEADLINE_S} s: {what}")
+        pytest.fail(f"not within {within_s} s: {what}")
 
 
 async def read_topic(

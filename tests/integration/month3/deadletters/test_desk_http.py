@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -11,7 +12,14 @@ import aiohttp
 import pytest
 
 from month3_messaging.broker import to_headers, to_value
-from month3_messaging.deadletters import Desk, Source, desk_router, migrate, page_router
+from month3_messaging.deadletters import (
+    Desk,
+    Source,
+    clean_forever,
+    desk_router,
+    migrate,
+    page_router,
+)
 from month3_messaging.deadletters.letter import letter_of
 from month3_messaging.deadletters.letters_postgres import park
 from scalelab.clients.kafka import Record
@@ -20,7 +28,7 @@ from scalelab.clock import SystemClock
 from scalelab.security import SigningKey, StaticJwks, TokenIssuer, TokenVerifier, jwks
 from scalelab.web import create_app
 from tests.fixtures.databases import DatabaseOf
-from tests.integration.month3.messaging_bed import make_event
+from tests.integration.month3.messaging_bed import make_event, poll_until
 from tests.integration.month3.orders_bed import quiet_telemetry
 from tests.integration.month3.orders_bed import served as on_a_port
 
@@ -49,6 +57,22 @@ class DeskServer:
             letter_id = await park(conn, letter_of(record, "things", "group"), "collector")
         assert letter_id is not None
         return letter_id
+
+    async def settle(self, offset: int, what: str, *, days: int) -> int:
+        """A letter on which was decided, so long ago."""
+        letter_id = await self.park(offset)
+        await self.call(f"/{letter_id}/{what}", {"version": 1})
+        async with self.desk.database.autocommit() as conn:
+            await conn.execute(
+                "UPDATE dead_letter SET changed_at = now() - make_interval(days => %s),"
+                " state = replace(state, 'replaying', 'replayed') WHERE id = %s",
+                (days, letter_id),
+            )
+        return letter_id
+
+    async def ids(self) -> list[int]:
+        """Of all letters that are there."""
+        return [kept.id for kept in await self.desk.list(None, limit=200)]
 
     async def call(self, path: str, body: object = None) -> tuple[int, Any]:
         headers = {"Authorization": f"Bearer {self.token()}"}
@@ -238,3 +262,78 @@ async def test_a_copy_is_one_letter_and_the_audit_cannot_be_rewritten(served: De
         with pytest.raises(Exception, match="only ever added to"):
             async with served.desk.database.transaction() as conn:
                 await conn.execute(statement)
+
+
+async def test_settled_letters_leave_when_they_are_old_and_the_audit_says_so(
+    served: DeskServer,
+) -> None:
+    """Replayed and discarded ones; one line of each stays, without what the letter held."""
+    old = [await served.settle(n, what, days=40) for n, what in enumerate(("replay", "discard"))]
+    young = await served.settle(2, "discard", days=20)
+    status, told = await served.call("/clean", {"older_than_s": 30 * 86_400})
+    assert (status, told) == (200, {"cleaned": 2})
+    assert await served.ids() == [young]
+    assert (await served.call(f"/{old[1]}"))[0] == 404
+    _, [line] = await served.call(f"/{old[1]}/audit")
+    assert (line["who"], line["what"], line["before"]) == ("ann", "cleaned", None)
+    assert (line["after"]["state"], line["after"]["group"]) == ("discarded", "group")
+    steps = [(step["who"], step["what"]) for step in line["after"]["steps"]]
+    assert steps == [("collector", "parked"), ("ann", "discarded")]
+    assert SCRIPT not in str(line)
+    _, lines = await served.call(f"/{young}/audit")
+    assert [one["what"] for one in lines] == ["parked", "discarded"]
+    assert (await served.call("/999/audit"))[0] == 404
+
+
+async def test_letters_that_wait_stay_however_old_they_are(served: DeskServer) -> None:
+    """For a decision, or to be sent."""
+    waiting = [await served.park(), await served.park(offset=1)]
+    await served.call(f"/{waiting[1]}/replay", {"version": 1})
+    async with served.desk.database.autocommit() as conn:
+        await conn.execute(
+            "UPDATE dead_letter SET changed_at = '2001-01-01', parked_at = '2001-01-01'"
+        )
+    assert await served.call("/clean", {"older_than_s": 86_400}) == (200, {"cleaned": 0})
+    assert await served.ids() == waiting
+
+
+async def test_a_clean_up_takes_a_bounded_number_and_the_oldest_first(served: DeskServer) -> None:
+    """And what it is asked for is checked: a day at least, a limit, no other field."""
+    ages = (40, 50, 45)
+    letters = [await served.settle(n, "discard", days=days) for n, days in enumerate(ages)]
+    for body in (
+        {"older_than_s": 60},
+        {"older_than_s": "inf"},
+        {"older_than_s": 86_400, "limit": 0},
+        {"older_than_s": 86_400, "state": "parked"},
+    ):
+        assert (await served.call("/clean", body))[0] == 422
+    assert await served.ids() == letters
+    assert await served.call("/clean", {"older_than_s": 86_400, "limit": 2}) == (
+        200,
+        {"cleaned": 2},
+    )
+    assert await served.ids() == [letters[0]]
+
+
+async def test_the_desk_cleans_up_by_itself(served: DeskServer) -> None:
+    """After the time that it is told."""
+    letters = [
+        await served.settle(0, "discard", days=40),
+        await served.settle(1, "discard", days=1),
+    ]
+    log = quiet_telemetry("desk").log
+    cleaning = asyncio.create_task(
+        clean_forever(served.desk, keep_s=30 * 86_400.0, every_s=0.05, log=log)
+    )
+    try:
+
+        async def is_clean() -> bool:
+            return await served.ids() == letters[1:]
+
+        await poll_until(is_clean, "the old letter is gone")
+    finally:
+        cleaning.cancel()
+        await asyncio.gather(cleaning, return_exceptions=True)
+    _, [line] = await served.call(f"/{letters[0]}/audit")
+    assert (line["who"], line["what"]) == ("clean-up", "cleaned")

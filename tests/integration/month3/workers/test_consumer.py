@@ -10,7 +10,6 @@ from random import Random
 import pytest
 
 from month3_messaging.broker import Event
-from month3_messaging.deadletters import list_letters, replay
 from month3_messaging.workers import EventConsumer, Handler, RetryStep, dead_letter_topic
 from scalelab.clients.kafka import open_producer
 from scalelab.errors import CorruptData, InvariantBroken, Unavailable
@@ -348,30 +347,3 @@ async def test_a_broken_invariant_stops_the_worker(
         settings=FAST,
     ):
         await effects.reaches(1)
-
-
-async def test_dead_letters_are_listed_and_replayed_once(
-    consumer: EventConsumer, effects: Effects, kafka_bootstrap: str, topic: str
-) -> None:
-    """After the bug is fixed a replay carries them out; a second replay finds nothing."""
-    fixed = asyncio.Event()
-
-    async def fail(_event: Event) -> None:
-        if not fixed.is_set():
-            raise CorruptData("a bug that looks like bad data")
-
-    effects.trouble = fail
-    events = [make_event("key", number) for number in range(3)]
-    await publish(kafka_bootstrap, topic, [*events, events[0]])
-    async with consumer:
-        letters = dead_letter_topic(topic, effects.group)
-        await read_topic(kafka_bootstrap, letters, lambda seen: len(seen) >= 4)
-        listed = await list_letters(kafka_bootstrap, topic, effects.group)
-        assert {letter.event_id for letter in listed} == {str(event.id) for event in events}
-        assert {letter.code for letter in listed} == {"corrupt_data"}
-        assert {letter.origin.split("/")[0] for letter in listed} == {topic}
-        fixed.set()
-        assert await replay(kafka_bootstrap, topic, effects.group, step=LADDER[0]) == 3
-        await effects.reaches(3)
-        assert await replay(kafka_bootstrap, topic, effects.group, step=LADDER[0]) == 0
-    assert await effects.count() == 3
