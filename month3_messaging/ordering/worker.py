@@ -91,7 +91,6 @@ def create_worker(settings: WorkerSettings, telemetry: Telemetry) -> FastAPI:
     )
     background = Background()
     metrics = RelayMetrics(telemetry.registry)
-    follow = _log_to_follow(settings, telemetry)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None, None]:
@@ -101,7 +100,7 @@ def create_worker(settings: WorkerSettings, telemetry: Telemetry) -> FastAPI:
             client_id="orders.outbox",
             metrics=metrics,
             log=telemetry.log,
-            follow=follow,
+            follow=_log_to_follow(settings, telemetry),
         )
         sweeping = sweep_forever(
             database, effects, every_s=settings.sweep_every_s, log=telemetry.log
