@@ -3,6 +3,7 @@
 Guarantee
     An effect guarded by `first_time` in its own transaction happens once per (consumer, event id),
     whatever the broker redelivers and however many consumers hold the event at the same moment.
+    `first_times` guards the effects of many events that share a transaction, by one statement.
 
 Why it holds
     The row and the effect commit together or not at all. A second transaction that inserts the
@@ -16,7 +17,9 @@ than the topic's retention plus the oldest dead letter anyone may still replay.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -44,6 +47,11 @@ event is about. Such a statement sees rows as they were before it waited here, e
 locks: those it sees as they are.
 """
 
+_FIRST_TIMES = """
+INSERT INTO inbox (consumer, event_id) SELECT %s, unnest(%s::uuid[])
+ON CONFLICT DO NOTHING RETURNING event_id
+"""
+
 
 async def first_time(conn: AsyncConnection[Any], consumer: str, event_id: UUID) -> bool:
     """Whether `consumer` meets this event for the first time; the answer holds if `conn` commits.
@@ -55,6 +63,21 @@ async def first_time(conn: AsyncConnection[Any], consumer: str, event_id: UUID) 
         FIRST_TIME, {"consumer": consumer, "received_id": event_id}, prepare=True
     )
     return cursor.rowcount == 1
+
+
+async def first_times(
+    conn: AsyncConnection[Any], consumer: str, event_ids: Iterable[UUID]
+) -> frozenset[UUID]:
+    """Those of `event_ids` that `consumer` meets for the first time; holds if `conn` commits.
+
+    As `first_time`, for all of them in one round trip. The rows are made in the order of the ids,
+    so two transactions with some ids in common wait for one another here and never in a circle.
+    """
+    ids = sorted(frozenset(event_ids), key=attrgetter("int"))
+    cursor = await conn.execute(_FIRST_TIMES, (consumer, ids), prepare=True)
+    if cursor.rowcount == len(ids):
+        return frozenset(ids)
+    return frozenset(row[0] for row in await cursor.fetchall())
 
 
 async def purge(conn: AsyncConnection[Any], *, before: datetime, limit: int = 1000) -> int:

@@ -1,6 +1,8 @@
-"""Event consumers: ordered handling, in-place waits, retry topics and dead letters."""
+"""Event consumers: ordered handling, in-place waits, batches, retry topics and dead letters."""
 
+from month3_messaging.workers.batches import BatchHandler
 from month3_messaging.workers.consumer import ConsumerSettings, EventConsumer
+from month3_messaging.workers.effect_once import Effect, EffectOnce
 from month3_messaging.workers.failure_policy import (
     ATTEMPT,
     BOOKKEEPING,
@@ -32,8 +34,11 @@ __all__ = [
     "ORIGIN_PARTITION",
     "ORIGIN_TOPIC",
     "TRIES_MAX",
+    "BatchHandler",
     "ConsumerMetrics",
     "ConsumerSettings",
+    "Effect",
+    "EffectOnce",
     "EventConsumer",
     "Handler",
     "OnFailure",

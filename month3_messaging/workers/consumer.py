@@ -3,8 +3,10 @@
 Theory of operation
     One group member reads the main topics and the group's own retry topics. Each partition is a
     lane (lane.py) with its own task; lanes run side by side, at most `concurrency` handlers at a
-    time. Retry topics, and every topic with OnFailure.HOLD_KEY, have lanes with a queue for each
-    key (keyed_lane.py) instead, in which keys do not wait for each other. The poll loop fetches,
+    time. With a batch handler a lane hands over all it holds at once (batches.py): the longer the
+    backlog, the fewer transactions. Retry topics, and every topic with OnFailure.HOLD_KEY, have
+    lanes with a queue for each key (keyed_lane.py) instead, in which keys do not wait for each
+    other, and events go alone. The poll loop fetches,
     fills lanes, pauses partitions whose lane is full and resumes them later, and commits what is
     settled. It never waits for a handler, so heartbeats and the poll interval are kept however
     long a handler, an outage or a retry's due time takes.
@@ -12,8 +14,9 @@ Theory of operation
 Guarantees
     C1  An offset is committed only after every record before it in its partition was handled,
         skipped or stored on its next topic. A crash repeats records and loses none.
-    C2  Records of a partition are handled in order, one at a time, except those that went to a
-        retry topic; with HOLD_KEY those of a key are, and only a dead letter leaves the order.
+    C2  Records of a partition are handled in order, one at a time or one batch at a time, except
+        those that went to a retry topic; with HOLD_KEY those of a key are, and only a dead letter
+        leaves the order.
     C3  A record that cannot be carried out never blocks its partition, unless a dependency is
         down, in which case it waits in place (see failure_policy.py). With HOLD_KEY it blocks its
         key until its last try; keys that wait are bounded by `keys_in_hand` a partition, records
@@ -34,11 +37,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from month3_messaging.crash_points import CrashPoint, pass_by
+from month3_messaging.workers.batches import BatchHandler, settle_together
 from month3_messaging.workers.failure_policy import OnFailure, topics_of
 from month3_messaging.workers.handling import Conditions, Handler, settle
 from month3_messaging.workers.keyed_lane import KeyedLane
 from month3_messaging.workers.ladder import DEFAULT_LADDER, RetryStep
-from month3_messaging.workers.lane import Lane
+from month3_messaging.workers.lane import Lane, Settle
 from month3_messaging.workers.metrics import ConsumerMetrics
 from scalelab.clients.kafka import (
     Consumer,
@@ -50,7 +54,7 @@ from scalelab.clients.kafka import (
     open_producer,
 )
 from scalelab.clock import Clock, SystemClock
-from scalelab.errors import Conflict, ScalelabError, Unavailable
+from scalelab.errors import Conflict, InvalidInput, ScalelabError, Unavailable
 from scalelab.telemetry import Telemetry
 
 _ROOMY = 0.5
@@ -63,7 +67,8 @@ class ConsumerSettings:
 
     concurrency: handlers at once. ladder: waits before the next tries, by delay topics or in place
     as on_failure says. lane_full: records per partition at which fetching pauses; it resumes at
-    half. keys_in_hand, ahead_full: see C3 and keyed_lane.py. poll_ms: longest wait for records.
+    half. batch_max: records handed over together, of a lane that holds so many. keys_in_hand,
+    ahead_full: see C3 and keyed_lane.py. max_records: of one poll. poll_ms: longest wait for some.
     commit_every_s: between commits, so the most that a crash repeats. restart_s: pause before
     starting over without Kafka. partitions and ladder_partitions: of topics that do not exist yet;
     existing ones stay as they are.
@@ -79,6 +84,7 @@ class ConsumerSettings:
     ahead_full: int = 10_000
     poll_ms: int = 100
     max_records: int = 200
+    batch_max: int = 500
     commit_every_s: float = 1.0
     attempt_timeout_s: float = 30.0
     backoff_s: tuple[float, float] = (0.1, 5.0)
@@ -94,8 +100,11 @@ class ConsumerSettings:
 class EventConsumer:
     """A member of consumer group `group`; an async context manager around `run`.
 
-    handlers: by event type; events of other types are skipped and counted. reached: called with
-    the name of each crash point (crash_points.py), for fault tests.
+    handlers: by event type; events of other types are skipped and counted. in_batches: carries out
+    many events of these types at once, as far as they come from the main topics; what fails there
+    is carried out again by its own handler (see EffectOnce for both). reached: called with the
+    name of each crash point (crash_points.py), for fault tests.
+    Raises InvalidInput for batches with HOLD_KEY, or of less than one event.
     """
 
     def __init__(
@@ -107,6 +116,7 @@ class EventConsumer:
         *,
         telemetry: Telemetry,
         settings: ConsumerSettings | None = None,
+        in_batches: BatchHandler | None = None,
         metrics: ConsumerMetrics | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
@@ -118,6 +128,9 @@ class EventConsumer:
         self._handlers = dict(handlers)
         self._telemetry = telemetry
         self._settings = settings or ConsumerSettings()
+        self._in_batches = in_batches
+        if in_batches is not None:
+            _check_batches(self._settings)
         self._metrics = metrics or ConsumerMetrics(telemetry.registry)
         self._clock = clock or SystemClock()
         self._random = rng or random.Random()
@@ -242,7 +255,7 @@ class EventConsumer:
     def _lane(
         self, partition: Partition, first_offset: int, conditions: Conditions
     ) -> Lane | KeyedLane:
-        async def settled(record: Record) -> None:
+        async def one(record: Record) -> None:
             await settle(record, conditions)
 
         settings = self._settings
@@ -255,19 +268,34 @@ class EventConsumer:
             return Lane(
                 partition,
                 first_offset,
-                settle=settled,
+                settle=self._settle_in_order(conditions),
                 on_failure=self._fail,
                 full=settings.lane_full,
+                most=1 if self._in_batches is None else settings.batch_max,
             )
         return KeyedLane(
             partition,
             first_offset,
-            settle=settled,
+            settle=one,
             on_failure=self._fail,
             places=places,
             full=settings.lane_full,
             ahead_full=settings.ahead_full,
         )
+
+    def _settle_in_order(self, conditions: Conditions) -> Settle:
+        in_batches = self._in_batches
+
+        async def together(records: Sequence[Record], settled: Callable[[int], None]) -> None:
+            if in_batches is not None:
+                await settle_together(records, conditions, in_batches, settled)
+
+        async def singly(records: Sequence[Record], settled: Callable[[int], None]) -> None:
+            for record in records:
+                await settle(record, conditions)
+                settled(record.offset)
+
+        return singly if in_batches is None else together
 
     def _pause_and_resume(self, consumer: Consumer) -> None:
         """Keep every lane below twice its bound without ever leaving the poll loop."""
@@ -362,3 +390,10 @@ class EventConsumer:
                 await self._stop.wait()
         except TimeoutError:
             return
+
+
+def _check_batches(settings: ConsumerSettings) -> None:
+    if settings.on_failure is OnFailure.HOLD_KEY:
+        raise InvalidInput("a batch cannot hold one key back: choose one", field="on_failure")
+    if settings.batch_max < 1:
+        raise InvalidInput("a batch has one event or more", field="batch_max")

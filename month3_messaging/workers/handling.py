@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from opentelemetry.trace import SpanKind, use_span
 
-from month3_messaging.broker import Event, from_wire
+from month3_messaging.broker import Event
 from month3_messaging.crash_points import CrashPoint
+from month3_messaging.workers.batch_plan import event_of
 from month3_messaging.workers.failure_policy import (
     OnFailure,
     Verdict,
@@ -25,7 +26,7 @@ from month3_messaging.workers.ladder import RetryStep, wait_s
 from month3_messaging.workers.metrics import ConsumerMetrics
 from scalelab.clients.kafka import Producer, Record
 from scalelab.clock import Clock
-from scalelab.errors import CorruptData, OutcomeUnknown, ScalelabError
+from scalelab.errors import OutcomeUnknown, ScalelabError
 from scalelab.telemetry import Telemetry, extract
 
 Handler = Callable[[Event], Awaitable[None]]
@@ -68,7 +69,7 @@ async def settle(record: Record, conditions: Conditions) -> None:
         conditions.metrics.skipped.labels(conditions.group).inc()
         return
     await _wait_until_due(record, conditions)
-    pause = _Pause(conditions)
+    pause = Pause(conditions)
     tried = 0
     while True:
         error = await _attempt(record, conditions)
@@ -145,9 +146,7 @@ async def _attempt(record: Record, conditions: Conditions) -> Exception | None:
 
 
 async def _carry_out(record: Record, conditions: Conditions) -> None:
-    event = from_wire(record.headers, record.value)
-    if event.subject != record.key:
-        raise CorruptData(f"ce_subject {event.subject!r} is not the record's key {record.key!r}")
+    event = event_of(record)
     handler = conditions.handlers[event.type]
     conditions.reached(CrashPoint.CONSUMER_RECEIVED)
     limit = asyncio.timeout(conditions.attempt_timeout_s)
@@ -184,7 +183,7 @@ async def _pass_on(
         random_unit=conditions.random.random(),
         tried=tried,
     )
-    pause = _Pause(conditions)
+    pause = Pause(conditions)
     while True:
         try:
             await conditions.producer.send(onward.topic, record.key, record.value, onward.headers)
@@ -210,7 +209,7 @@ def _now_ms(conditions: Conditions) -> int:
     return int(conditions.clock.now().timestamp() * 1000)
 
 
-class _Pause:
+class Pause:
     """Growing pauses with jitter between half and the whole of the current step."""
 
     def __init__(self, conditions: Conditions) -> None:

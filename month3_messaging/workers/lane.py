@@ -1,20 +1,24 @@
-"""A lane: one partition's records, worked off in order by one task."""
+"""A lane: one partition's records, worked off in order by one task, singly or many at once."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 
 from scalelab.clients.kafka import Partition, Record
 
+Settle = Callable[[Sequence[Record], Callable[[int], None]], Awaitable[None]]
+"""Carries out records, in order. It tells the offsets up to which they are settled for good, the
+last one at the latest when it returns."""
+
 
 class Lane:
-    """Holds what was fetched from one partition and settles it record by record.
+    """Holds what was fetched from one partition and settles it, `most` records at a time or fewer.
 
-    settle: carries out one record; returning means it is settled for good. on_failure: told of
-    an exception that escaped `settle`; the lane stands still after it. full: records at which
-    the lane is full: the caller bounds it by not fetching for it then.
+    on_failure: told of an exception that escaped `settle`; the lane stands still after it. full:
+    records at which the lane is full: the caller bounds it by not fetching for it then.
     """
 
     def __init__(
@@ -22,9 +26,10 @@ class Lane:
         partition: Partition,
         first_offset: int,
         *,
-        settle: Callable[[Record], Awaitable[None]],
+        settle: Settle,
         on_failure: Callable[[BaseException], None],
         full: int,
+        most: int = 1,
     ) -> None:
         self.partition = partition
         self.position = first_offset
@@ -32,6 +37,7 @@ class Lane:
         self._settle = settle
         self._on_failure = on_failure
         self._full = full
+        self._most = most
         self._records: deque[Record] = deque()
         self._filled = asyncio.Event()
         self._closing = False
@@ -39,7 +45,7 @@ class Lane:
 
     @property
     def fill(self) -> float:
-        """How full the lane is, 1.0 at its bound; the record being carried out counts."""
+        """How full the lane is, 1.0 at its bound; what is being carried out counts."""
         return len(self._records) / self._full
 
     @property
@@ -53,9 +59,9 @@ class Lane:
         self._filled.set()
 
     async def close(self, *, grace_s: float) -> None:
-        """Take no further record; let the current one end within `grace_s`, then cancel it.
+        """Take no further records; let the current ones end within `grace_s`, then cancel them.
 
-        A cancelled record was not settled: its transaction rolls back and it is read again by
+        What was cancelled was not settled: its transaction rolls back and it is read again by
         whoever owns the partition next.
         """
         self._closing = True
@@ -72,9 +78,12 @@ class Lane:
                     self._filled.clear()
                     await self._filled.wait()
                     continue
-                record = self._records[0]
-                await self._settle(record)
-                self._records.popleft()
-                self.position = record.offset + 1
+                await self._settle(list(islice(self._records, self._most)), self._settled)
         except Exception as error:  # noqa: BLE001 (handed to the owner, who stops and raises it)
             self._on_failure(error)
+
+    def _settled(self, offset: int) -> None:
+        """All up to `offset` is settled."""
+        while self._records and self._records[0].offset <= offset:
+            self._records.popleft()
+        self.position = offset + 1

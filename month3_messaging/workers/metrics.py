@@ -17,6 +17,7 @@ class ConsumerMetrics:
             ["group", "type"],
             registry=registry,
         )
+        self.batches, self.apart = _of_batches(registry)
         self.skipped = Counter(
             "scalelab_consumer_skipped",
             "Events of a type nobody here handles.",
@@ -70,3 +71,19 @@ class ConsumerMetrics:
             self._handled[group, kind] = found
         found[0].inc()
         found[1].observe(lag_s)
+
+
+def _of_batches(registry: CollectorRegistry) -> tuple[Counter, Counter]:
+    together = Counter(
+        "scalelab_consumer_batches",
+        "Batches whose events took effect together; the events count as handled as well.",
+        ["group"],
+        registry=registry,
+    )
+    apart = Counter(
+        "scalelab_consumer_batches_apart",
+        "Batches that failed and were carried out one by one.",
+        ["group"],
+        registry=registry,
+    )
+    return together, apart

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from month3_messaging.inbox import first_time, purge
+from month3_messaging.inbox import first_time, first_times, purge
 from scalelab.clients.postgres import Database
 
 
@@ -80,3 +80,47 @@ async def test_purge_forgets_old_rows_in_bounded_batches(database: Database) -> 
         assert await purge(conn, before=past) == 0
         assert await purge(conn, before=future, limit=3) == 3
         assert await purge(conn, before=future, limit=3) == 2
+
+
+async def test_of_many_events_the_new_ones_are_named(database: Database) -> None:
+    """Known ids and copies in the same call are not; another consumer has not met any."""
+    known, new = [uuid4() for _ in range(3)], [uuid4() for _ in range(3)]
+    async with database.transaction() as conn:
+        assert await first_times(conn, "tester", known) == set(known)
+    async with database.transaction() as conn:
+        assert await first_times(conn, "tester", [*new, *known, *new]) == set(new)
+        assert await first_times(conn, "tester", []) == set()
+        assert await first_times(conn, "another", known) == set(known)
+
+
+async def test_many_events_that_roll_back_are_new_to_who_waited(database: Database) -> None:
+    """A second transaction with some of the ids waits, and has the turn of the first."""
+    ids = [uuid4() for _ in range(4)]
+    waiting: asyncio.Task[frozenset[UUID]] | None = None
+
+    async def second() -> frozenset[UUID]:
+        async with database.transaction() as conn:
+            return await first_times(conn, "tester", ids[1:])
+
+    with suppress(ConnectionError):
+        async with database.transaction() as conn:
+            assert await first_times(conn, "tester", ids[:3]) == set(ids[:3])
+            waiting = asyncio.create_task(second())
+            await asyncio.sleep(0)
+            raise ConnectionError("rolled back")
+    assert waiting is not None
+    assert await waiting == set(ids[1:])
+
+
+async def test_batches_with_the_same_events_in_another_order_do_not_wait_in_a_circle(
+    database: Database,
+) -> None:
+    """Four transactions at once, the ids forwards and backwards: each id is new to one of them."""
+    ids = [uuid4() for _ in range(3_000)]
+
+    async def carry_out_all(order: list[UUID]) -> frozenset[UUID]:
+        async with database.transaction() as conn:
+            return await first_times(conn, "tester", order)
+
+    found = await asyncio.gather(*(carry_out_all(ids[::step]) for step in (1, -1, 1, -1)))
+    assert sorted(map(len, found)) == [0, 0, 0, len(ids)]

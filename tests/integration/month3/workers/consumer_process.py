@@ -3,7 +3,8 @@
 Environment: DSN, BOOTSTRAP, TOPIC, GROUP; CRASH_POINT and CRASH_AT to die by SIGKILL at the
 how-manieth passage of a point; FREEZE_AT to stop itself (SIGSTOP) as the how-manieth handler
 begins; ON_FAILURE and STATIC_MEMBER as in ConsumerSettings; POISON, the number of the events that
-always fail, and FLAKY, of those that fail at their first two attempts in this process.
+always fail, and FLAKY, of those that fail at their first two attempts in this process; IN_BATCHES
+to carry out up to five events at once.
 """
 
 from __future__ import annotations
@@ -12,11 +13,21 @@ import asyncio
 import os
 import signal
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
+
+from psycopg import AsyncConnection
 
 from month3_messaging.broker import Event
 from month3_messaging.inbox import first_time
-from month3_messaging.workers import ConsumerSettings, EventConsumer, OnFailure, RetryStep
+from month3_messaging.workers import (
+    ConsumerSettings,
+    EffectOnce,
+    EventConsumer,
+    OnFailure,
+    RetryStep,
+)
 from scalelab.clients.postgres import Database, PostgresSettings
 from scalelab.telemetry import TelemetrySettings, build_telemetry
 
@@ -62,16 +73,29 @@ async def main() -> None:
                         (event.id, event.subject, number),
                     )
 
+        async def take_effect(conn: AsyncConnection[Any], events: Sequence[Event]) -> None:
+            for event in events:
+                if event.data["number"] == poison:
+                    raise LookupError("a bug")
+                await conn.execute(
+                    "INSERT INTO effect (event_id, key, number) VALUES (%s, %s, %s)",
+                    (event.id, event.subject, event.data["number"]),
+                )
+
+        once = EffectOnce(database, group, take_effect, reached=reached)
+        in_batches = os.environ.get("IN_BATCHES") is not None
         async with EventConsumer(
             os.environ["BOOTSTRAP"],
             group,
             [os.environ["TOPIC"]],
-            {"test.thing.happened.v1": handle},
+            {"test.thing.happened.v1": once.alone if in_batches else handle},
+            in_batches=once.together if in_batches else None,
             telemetry=build_telemetry(TelemetrySettings(service="consumer")),
             settings=ConsumerSettings(
                 session_timeout_s=3.0,
                 commit_every_s=0.0,
                 max_records=5,
+                batch_max=5,
                 ladder=LADDER,
                 on_failure=OnFailure(os.environ.get("ON_FAILURE", "move_aside")),
                 static_member=os.environ.get("STATIC_MEMBER"),

@@ -133,6 +133,45 @@ async def test_killed_consumers_that_hold_keys_keep_each_key_in_order(
     assert {letter.headers["ce_id"] for letter in letters} == poisoned
 
 
+@pytest.mark.parametrize(
+    "point",
+    ["consumer.before_commit", "consumer.handled", "consumer.passed_on", "consumer.committed"],
+)
+async def test_killed_consumers_of_batches_have_each_effect_once(
+    point: str,
+    environment: dict[str, str],
+    database: Database,
+    kafka_bootstrap: str,
+    topic: str,
+) -> None:
+    """A member dies in or after the transaction of a batch, as a poisoned one has fallen apart, or
+    after the commit of offsets; events come before and after its death. Each had its effect once,
+    per key in order, or is a letter."""
+    batching = {**environment, "IN_BATCHES": "yes", "POISON": "7", "STATIC_MEMBER": "mortal"}
+    poisoned: set[str] = set()
+
+    async def publish_more() -> None:
+        ids = await publish(kafka_bootstrap, topic)
+        poisoned.update(ids[7 * len(KEYS) : 8 * len(KEYS)])
+
+    await publish_more()
+    async with consumer({**batching, "CRASH_POINT": point, "CRASH_AT": "2"}) as victim:
+        assert await asyncio.wait_for(victim.wait(), 60) == -signal.SIGKILL, "the fault bit"
+    await publish_more()
+    dead = dead_letter_topic(topic, environment["GROUP"])
+    async with consumer(batching):
+        letters = await read_topic(
+            kafka_bootstrap, dead, lambda seen: poisoned <= {one.headers["ce_id"] for one in seen}
+        )
+
+        async def all_else_is_done() -> bool:
+            return sum(map(len, (await effects(database)).values())) >= 2 * (EACH - 1) * len(KEYS)
+
+        await poll_until(all_else_is_done, "all other effects")
+    assert {letter.headers["ce_id"] for letter in letters} == poisoned
+    assert await effects(database) == {key: [n for n in range(EACH) if n != 7] * 2 for key in KEYS}
+
+
 @pytest.mark.timeout(3600)
 async def test_woken_zombies_change_nothing(
     environment: dict[str, str],
