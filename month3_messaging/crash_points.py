@@ -7,10 +7,13 @@
                 (next topic [passed_on]) · commit of the offset [committed]
     desk        letter from Kafka · row [parked] · commit of the offset; decision and audit
                 [before_commit] COMMIT [after_commit] · send [sent] · mark [marked]
+    projector   records from Kafka [read] · BEGIN · views and offsets [before_commit] COMMIT
+                [folded] · BEGIN · view's text [before_swap] COMMIT [swapped] · old table [dropped]
 
 Steps in round brackets are not taken by every process. What must hold after a death at any point:
 every committed event is on its topic, the first copies of a key in commit order, nothing that was
-rolled back is, and every effect is there once.
+rolled back is, and every effect is there once; readers of the order view are shown no less than
+before.
 """
 
 from __future__ import annotations
@@ -40,6 +43,12 @@ class CrashPoint(StrEnum):
     DESK_AFTER_COMMIT = "desk.after_commit"
     DESK_SENT = "desk.sent"
     DESK_MARKED = "desk.marked"
+    PROJECTOR_READ = "projector.read"
+    PROJECTOR_BEFORE_COMMIT = "projector.before_commit"
+    PROJECTOR_FOLDED = "projector.folded"
+    PROJECTOR_BEFORE_SWAP = "projector.before_swap"
+    PROJECTOR_SWAPPED = "projector.swapped"
+    PROJECTOR_DROPPED = "projector.dropped"
 
 
 PRODUCER_POINTS = (CrashPoint.PRODUCER_BEFORE_COMMIT, CrashPoint.PRODUCER_AFTER_COMMIT)
@@ -68,6 +77,14 @@ DESK_POINTS = (
     CrashPoint.DESK_AFTER_COMMIT,
     CrashPoint.DESK_SENT,
     CrashPoint.DESK_MARKED,
+)
+PROJECTOR_POINTS = (
+    CrashPoint.PROJECTOR_READ,
+    CrashPoint.PROJECTOR_BEFORE_COMMIT,
+    CrashPoint.PROJECTOR_FOLDED,
+    CrashPoint.PROJECTOR_BEFORE_SWAP,
+    CrashPoint.PROJECTOR_SWAPPED,
+    CrashPoint.PROJECTOR_DROPPED,
 )
 
 

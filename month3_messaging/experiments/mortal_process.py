@@ -24,7 +24,7 @@ from uuid import UUID, uuid4
 
 from psycopg import AsyncConnection
 
-from month3_messaging import inbox, outbox
+from month3_messaging import inbox, outbox, readmodel
 from month3_messaging.broker import Event, from_wire, to_headers, to_value
 from month3_messaging.crash_points import CrashPoint
 from month3_messaging.deadletters import Desk, Source, State, collect, send_decided
@@ -261,6 +261,20 @@ async def desk_sends(bed: Bed, database: Database, reached: Reached) -> None:
     await send_decided(desk, bed.bootstrap, log=log, poll_s=0.05, reached=reached)
 
 
+async def project_orders(bed: Bed, database: Database, reached: Reached) -> None:
+    """The order view's projector, in small batches, until it dies; tables by its room's DDL."""
+    work = readmodel.Projecting(
+        database,
+        bed.bootstrap,
+        bed.topic,
+        _telemetry().log,
+        batch=10,
+        look_every_s=0.05,
+        reached=reached,
+    )
+    await readmodel.keep_projecting(work)
+
+
 def _telemetry() -> Telemetry:
     return build_telemetry(TelemetrySettings(service="mortal"), stream=io.StringIO())
 
@@ -280,6 +294,7 @@ ROLES: Mapping[str, Role] = {
         desk_collects,
         desk_decides,
         desk_sends,
+        project_orders,
     )
 }
 

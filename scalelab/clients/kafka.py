@@ -149,6 +149,12 @@ class Consumer:
             found: dict[Any, int] = await self._client.end_offsets(_raw(partitions))
         return {(p.topic, p.partition): offset for p, offset in found.items()}
 
+    async def begin_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The oldest offset that each partition still has; over 0 once retention took records."""
+        with map_errors():
+            found: dict[Any, int] = await self._client.beginning_offsets(_raw(partitions))
+        return {(p.topic, p.partition): offset for p, offset in found.items()}
+
     def assignment(self) -> frozenset[Partition]:
         """The partitions this member reads now."""
         return _partitions(self._client.assignment())

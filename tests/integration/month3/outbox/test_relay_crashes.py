@@ -16,6 +16,7 @@ from month3_messaging.crash_points import (
     LOG_POINTS,
     POLLING_POINTS,
     PRODUCER_POINTS,
+    PROJECTOR_POINTS,
     CrashPoint,
 )
 from month3_messaging.experiments.mortal_process import (
@@ -81,7 +82,8 @@ def mortals(log_relays: Relays, topic: str) -> Iterator[Mortals]:
 
 def test_every_point_belongs_to_one_kind_of_process() -> None:
     """The list is whole: no point is left out of the lists that tests go through."""
-    hit = {*PRODUCER_POINTS, *POLLING_POINTS, *LOG_POINTS, *CONSUMER_POINTS, *DESK_POINTS}
+    relays = {*POLLING_POINTS, *LOG_POINTS}
+    hit = {*PRODUCER_POINTS, *relays, *CONSUMER_POINTS, *DESK_POINTS, *PROJECTOR_POINTS}
     assert hit == set(CrashPoint)
 
 
