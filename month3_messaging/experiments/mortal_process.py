@@ -270,6 +270,7 @@ async def project_orders(bed: Bed, database: Database, reached: Reached) -> None
         _telemetry().log,
         batch=10,
         look_every_s=0.05,
+        static_member="mortal",
         reached=reached,
     )
     await readmodel.keep_projecting(work)

@@ -46,7 +46,8 @@ class Projecting:
     topic: of the order events; it must keep everything. batch: records a transaction. poll_ms: the
     longest wait for records. look_every_s: between looks for new generations. restart_s: before a
     projector that failed tries again. lock_timeout_s: longest wait of a swap for readers.
-    reached: called at each crash point.
+    static_member: a name, one per process, under which a restarted one gets its partitions back at
+    once; until then nobody folds them. reached: called at each crash point.
     """
 
     database: Database
@@ -58,6 +59,7 @@ class Projecting:
     look_every_s: float = 1.0
     restart_s: float = 1.0
     lock_timeout_s: float = 1.0
+    static_member: str | None = None
     reached: Callable[[str], None] = pass_by
 
 
@@ -100,7 +102,10 @@ async def project(work: Projecting, number: int) -> None:
     """
     try:
         async with open_consumer(
-            work.bootstrap, f"{work.topic}.readmodel.{number}", [work.topic]
+            work.bootstrap,
+            f"{work.topic}.readmodel.{number}",
+            [work.topic],
+            static_member=work.static_member,
         ) as consumer:
             await _project(work, number, consumer)
     except NotFound as error:
