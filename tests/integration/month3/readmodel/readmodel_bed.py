@@ -4,46 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID
 
 from psycopg import sql
 
 from month3_messaging.broker import Event, to_headers, to_value
-from month3_messaging.orders import Status
 from month3_messaging.readmodel import Generation, look
-from scalelab.clients.kafka import Message, Record, open_producer
+from scalelab.clients.kafka import Record
 from scalelab.clients.postgres import Database
-
-_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-PATHS = (
-    (Status.PENDING,),
-    (Status.PENDING, Status.PAID, Status.CONFIRMED),
-    (Status.PENDING, Status.PAYMENT_FAILED),
-    (Status.PENDING, Status.PAID, Status.CANCELLED, Status.REFUNDED),
-)
 
 Rows = dict[UUID, tuple[str, str, int]]
 """User, status and number of statuses by order id."""
-
-
-def events_of(path: Sequence[Status], user_id: str = "ann") -> list[Event]:
-    """A new order's events along that path."""
-    order_id = uuid4()
-    return [
-        _event(order_id, status, user_id, _BEGIN + timedelta(seconds=number))
-        for number, status in enumerate(path)
-    ]
-
-
-def _event(order_id: UUID, status: Status, user_id: str, at: datetime) -> Event:
-    placed = status is Status.PENDING
-    kind = f"orders.order.{'placed' if placed else status}.v1"
-    data: dict[str, object] = {"order_id": str(order_id)}
-    if placed:
-        lines = [{"product_id": "p-1", "quantity": 1, "unit_minor": 300}]
-        data |= {"user_id": user_id, "lines": lines, "total_minor": 300, "currency": "EUR"}
-    return Event(uuid5(order_id, kind), kind, "/orders", str(order_id), at, data)
 
 
 @dataclass(slots=True)
@@ -93,11 +64,3 @@ async def generations(database: Database) -> dict[int, Generation]:
     """All that are there."""
     async with database.autocommit(read_only=True) as conn:
         return await look(conn)
-
-
-async def publish(bootstrap: str, topic: str, events: Sequence[Event]) -> None:
-    """Send them in their order; equal subjects land in one partition."""
-    async with open_producer(bootstrap, "test") as producer:
-        await producer.send_all(
-            Message(topic, one.subject, to_value(one), to_headers(one)) for one in events
-        )

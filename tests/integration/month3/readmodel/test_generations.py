@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from month3_messaging.experiments.order_log import PATHS, events_of, some_orders
 from month3_messaging.orders import Status
 from month3_messaging.readmodel import (
     Projecting,
@@ -23,13 +24,7 @@ from month3_messaging.readmodel.generations_postgres import begin, swap
 from scalelab.clients.postgres import Database
 from scalelab.errors import CorruptData, InvalidInput, NotFound, Unavailable
 from tests.integration.month3.messaging_bed import poll_until
-from tests.integration.month3.readmodel.readmodel_bed import (
-    PATHS,
-    Log,
-    events_of,
-    generations,
-    shown,
-)
+from tests.integration.month3.readmodel.readmodel_bed import Log, generations, shown
 
 
 async def begun(work: Projecting, log: Log) -> int:
@@ -49,7 +44,7 @@ async def built(work: Projecting, log: Log) -> int:
 def a_log(partitions: int = 1) -> Log:
     """Every path, one order each, in partition 0."""
     log = Log(partitions)
-    log.add([event for path in PATHS for event in events_of(path)])
+    log.add(some_orders(1))
     return log
 
 

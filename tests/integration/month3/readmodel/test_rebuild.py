@@ -10,30 +10,17 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from month3_messaging.broker import Event
 from month3_messaging.crash_points import PROJECTOR_POINTS
 from month3_messaging.experiments.mortal_process import Bed, project_orders
 from month3_messaging.experiments.mortals import KILLED, Mortals
+from month3_messaging.experiments.order_log import publish, some_orders
 from month3_messaging.readmodel import Projecting, State, begin_rebuild, keep_projecting
 from scalelab.clients.postgres import Database
 from scalelab.errors import Conflict
 from tests.integration.month3.messaging_bed import poll_until
-from tests.integration.month3.readmodel.readmodel_bed import (
-    PATHS,
-    Rows,
-    events_of,
-    generations,
-    publish,
-    rows_of,
-    shown,
-)
+from tests.integration.month3.readmodel.readmodel_bed import Rows, generations, rows_of, shown
 
 pytestmark = pytest.mark.timeout(240)
-
-
-def some_orders(rounds: int) -> list[Event]:
-    """Every path so many times."""
-    return [event for _ in range(rounds) for path in PATHS for event in events_of(path)]
 
 
 @asynccontextmanager
