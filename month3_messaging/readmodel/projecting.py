@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -74,31 +75,36 @@ async def begin_rebuild(work: Projecting) -> int:
         return await generations.begin(conn, ends)
 
 
-async def keep_projecting(work: Projecting) -> None:
-    """Fold the log into every generation that is not over, and drop those that are. Never ends.
+async def keep_projecting(work: Projecting, *, stop: asyncio.Event | None = None) -> None:
+    """Fold the log into every generation that is not over, and drop those that are.
 
-    The first generation is begun here. Safe in several processes at once.
+    The first generation is begun here. Safe in several processes at once. stop: ends it between
+    two batches and leaves the groups; without one it never ends.
     """
-    tasks: dict[int, asyncio.Task[None]] = {}
+    stop = stop or asyncio.Event()
+    over: dict[int, asyncio.Event] = {}
     async with asyncio.TaskGroup() as group:
-        while True:
+        while not stop.is_set():
             try:
                 wanted = await _clear_up(work)
             except ScalelabError as error:
                 _report(work, "read_model_not_looked_after", error)
             else:
-                for number in tasks.keys() - wanted:
-                    tasks.pop(number).cancel()
-                for number in wanted - tasks.keys():
-                    tasks[number] = group.create_task(_go_on(work, number), name=f"fold {number}")
-            await asyncio.sleep(work.look_every_s)
+                for number in over.keys() - wanted:
+                    over.pop(number).set()
+                for number in wanted - over.keys():
+                    over[number] = asyncio.Event()
+                    group.create_task(_go_on(work, number, over[number]), name=f"fold {number}")
+            await _pause(stop, work.look_every_s)
+        for one in over.values():
+            one.set()
 
 
-async def project(work: Projecting, number: int) -> None:
+async def project(work: Projecting, number: int, stop: asyncio.Event) -> None:
     """Fold the log into generation `number` and put it into use once that takes nothing away.
 
-    Returns when a batch finds the generation over. Raises what stood in the way; calling it again
-    goes on.
+    Returns once stopped, or when a batch finds the generation over. Raises what stood in the way;
+    calling it again goes on.
     """
     try:
         async with open_consumer(
@@ -107,7 +113,7 @@ async def project(work: Projecting, number: int) -> None:
             [work.topic],
             static_member=work.static_member,
         ) as consumer:
-            await _project(work, number, consumer)
+            await _project(work, number, consumer, stop)
     except NotFound as error:
         if error.stable_code != "generation_over":
             raise
@@ -183,19 +189,27 @@ async def _clear_up(work: Projecting) -> frozenset[int]:
         await begin_rebuild(work)
 
 
-async def _go_on(work: Projecting, number: int) -> None:
-    while True:
+async def _go_on(work: Projecting, number: int, stop: asyncio.Event) -> None:
+    while not stop.is_set():
         try:
-            await project(work, number)
+            await project(work, number, stop)
         except ScalelabError as error:
             _report(work, "projection_stands_still", error, generation=number)
-        await asyncio.sleep(work.restart_s)
+            await _pause(stop, work.restart_s)
+        else:
+            return
 
 
-async def _project(work: Projecting, number: int, consumer: Consumer) -> None:
+async def _pause(stop: asyncio.Event, wait_s: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await stop.wait()
+
+
+async def _project(work: Projecting, number: int, consumer: Consumer, stop: asyncio.Event) -> None:
     placed: frozenset[Partition] = frozenset()
     is_live = False
-    while True:
+    while not stop.is_set():
         is_live = is_live or await try_swap(work, number)
         records = await consumer.getmany(timeout_ms=work.poll_ms, max_records=work.batch)
         owned = consumer.assignment()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka import TopicPartition
@@ -25,14 +25,14 @@ pytestmark = pytest.mark.timeout(240)
 
 @asynccontextmanager
 async def projecting(work: Projecting) -> AsyncGenerator[None, None]:
-    """Projectors that run until the block ends."""
-    task = asyncio.create_task(keep_projecting(work))
+    """Projectors that run until the block ends, and then leave."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(keep_projecting(work, stop=stop))
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        stop.set()
+        await task
 
 
 async def live_alone(database: Database) -> int | None:
@@ -65,9 +65,9 @@ class Watcher:
         )
         self._seen = now
 
-    async def watch(self) -> None:
-        """Read until cancelled."""
-        while True:
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Read until stopped."""
+        while not stop.is_set():
             await self.look()
 
 
@@ -76,13 +76,13 @@ async def watched(database: Database) -> AsyncGenerator[Watcher, None]:
     """Reads during the whole block; it must have read at least once before the block ends."""
     watcher = Watcher(database)
     await watcher.look()
-    task = asyncio.create_task(watcher.watch())
+    stop = asyncio.Event()
+    task = asyncio.create_task(watcher.watch(stop))
     try:
         yield watcher
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        stop.set()
+        await task
 
 
 async def test_a_rebuild_while_orders_come_in_ends_with_the_same_rows_and_shows_no_less(
