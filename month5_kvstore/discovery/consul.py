@@ -65,9 +65,8 @@ class ConsulRegistration:
         if begun_s - self._beat_s > self._ttl_s or not await self._stands():
             await self._take_out()
             raise RegistrationLost(f"{self._instance.id} was not heard for {self._ttl_s} s")
-        check = quote(f"service:{self._instance.id}", safe="")
         try:
-            await self._http.put(f"/v1/agent/check/pass/{check}")
+            await self._http.put(_pass_path(self._instance.id))
         except NotFound as error:
             raise RegistrationLost(f"the agent knows no {self._instance.id}") from error
         self._beat_s = begun_s
@@ -120,6 +119,8 @@ class ConsulRegistry:
         path, params = "/v1/agent/service/register", {"replace-existing-checks": "true"}
         begun_s = self._clock.monotonic_s()
         await self._http.put(path, document, params=params, timeout_s=_CALL_S)
+        # An agent that starts again knows how a check stood only if it was told after registering.
+        await self._http.put(_pass_path(instance.id), timeout_s=_CALL_S)
         return ConsulRegistration(
             self._http, instance, number, ttl_s=ttl_s, clock=self._clock, begun_s=begun_s
         )
@@ -177,6 +178,10 @@ class ConsulRegistry:
         # The agent spreads its answers over a sixteenth of the wait.
         limit_s = _CALL_S + (_WAIT_S * 1.1 if "wait" in params else 0.0)
         return await self._http.get(path, params=params, timeout_s=limit_s, accept=frozenset({404}))
+
+
+def _pass_path(service_id: str) -> str:
+    return f"/v1/agent/check/pass/{quote(f'service:{service_id}', safe='')}"
 
 
 def _next_index(answer: Answer, index: int) -> int:

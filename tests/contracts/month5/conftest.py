@@ -11,7 +11,7 @@ import pytest
 
 from month5_kvstore.stack import Stack, node_name, start_stack
 from scalelab.lab.runtime import Runtime
-from scalelab.lab.servers import Redis, ZooKeeper
+from scalelab.lab.servers import Consul, Redis, ZooKeeper
 from tests.contracts.month5.keepers import Keeper
 
 
@@ -45,6 +45,22 @@ def zookeeper_keeper(runtime: Runtime) -> Keeper:
     server = ZooKeeper()
     runtime.start(server)
     return Keeper("zookeeper", f"zookeeper://{server.address}", runtime, (server.name,))
+
+
+@pytest.fixture(scope="session")
+def consul_server(runtime: Runtime) -> Consul:
+    """One agent, which is the whole cluster."""
+    server = Consul()
+    runtime.start(server)
+    return server
+
+
+@pytest.fixture(scope="session")
+def consul_keeper(runtime: Runtime, consul_server: Consul) -> Keeper:
+    """The same as a keeper."""
+    server = consul_server
+    address = f"consul://127.0.0.1:{server.port}"
+    return Keeper("consul", address, runtime, (server.name,), short_s=10.0)
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
+
 from scalelab.lab.runtime import Runtime
 
-KINDS = ["store", "zookeeper"]
+KINDS = ["store", "zookeeper", pytest.param("consul", marks=pytest.mark.bed)]
+"""Consul is built first, which takes minutes."""
 
 
 def nothing() -> None:
@@ -18,7 +21,8 @@ def nothing() -> None:
 class Keeper:
     """address: as `open_registry` and `open_locks` take it. servers: their names.
 
-    settled: returns once they answer as they did before somebody broke them.
+    settled: returns once they answer as they did before somebody broke them. short_s: the shortest
+    lease that a test which waits for its end may ask for.
     """
 
     kind: str
@@ -26,6 +30,7 @@ class Keeper:
     runtime: Runtime
     servers: tuple[str, ...]
     settled: Callable[[], None] = nothing
+    short_s: float = 2.0
 
     def kill(self) -> None:
         """All of it at once. Whoever does this brings it back before the test ends."""

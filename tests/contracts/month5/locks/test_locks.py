@@ -21,7 +21,6 @@ pytestmark = pytest.mark.timeout(240)
 CLOCK = SystemClock()
 WITHIN_S = 60.0
 LONG_S = 120.0
-SHORT_S = 2.0
 
 
 @pytest.fixture(params=[*KINDS, "redis"])
@@ -192,7 +191,7 @@ async def test_work_is_cancelled_when_nothing_is_heard_of_the_service(
 
     async def work() -> None:
         async with holding(
-            locks, name, "me", ttl_s=SHORT_S, wait_s=LONG_S, clock=CLOCK, random=Random(1)
+            locks, name, "me", ttl_s=keeper.short_s, wait_s=LONG_S, clock=CLOCK, random=Random(1)
         ):
             await asyncio.to_thread(keeper.kill)
             await asyncio.Event().wait()
@@ -254,7 +253,7 @@ def bed(keeper: Keeper, dsn: str, name: str, holder: str) -> Bed:
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute(DDL.encode())
         conn.execute("INSERT INTO fenced VALUES (%s, 0) ON CONFLICT DO NOTHING", (name,))
-    return Bed(keeper.address, dsn, name, holder, SHORT_S, is_fenced=True)
+    return Bed(keeper.address, dsn, name, holder, keeper.short_s, is_fenced=True)
 
 
 def test_a_frozen_holder_loses_the_lock_and_what_it_protects_refuses_it(
