@@ -15,10 +15,11 @@ from scalelab.lab.servers import Consul, Redis, ZooKeeper
 from tests.contracts.month5.keepers import Keeper
 
 
-@pytest.fixture(scope="session")
-def store_keeper(server_root: Path) -> Iterator[Keeper]:
-    """Three nodes of our own store."""
-    with Runtime(server_root / "keepers", private=True, is_disposable=True) as runtime:
+@pytest.fixture(scope="module")
+def store_keeper(request: pytest.FixtureRequest, server_root: Path) -> Iterator[Keeper]:
+    """Three nodes of our own store; not a whole session's, for they work while nobody asks."""
+    root = server_root / f"{request.module.__name__.rpartition('.')[2]}-keepers"
+    with Runtime(root, private=True, is_disposable=True) as runtime:
         stack = start_stack(runtime, restart=False)
         hosts = ",".join(url.removeprefix("http://") for url in stack.urls.values())
         names = tuple(node_name(node) for node in stack.urls)

@@ -1,4 +1,4 @@
-"""Three nodes of ours and a member of etcd, side by side, for all tests of the room."""
+"""Three nodes of ours and a member of etcd, side by side, for the tests of a module."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from scalelab.lab.runtime import Runtime
 
 
-@pytest.fixture(scope="session")
-def cluster(server_root: Path) -> Iterator[Cluster]:
-    """Nobody breaks it."""
-    with cluster_in(server_root / "etcd_api") as made:
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest, server_root: Path) -> Iterator[Cluster]:
+    """Nobody breaks it; not a whole session's, for its nodes work while nobody asks."""
+    name = request.module.__name__.rpartition(".")[2]
+    with cluster_in(server_root / f"etcd_api-{name}") as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ours(cluster: Cluster) -> Iterator[list[Api]]:
     """The JSON gateway of each node."""
     apis = [Api(url) for _, url in sorted(cluster.stack.etcd_urls.items())]

@@ -139,6 +139,9 @@ async def test_no_private_part_is_published(bureau: Bureau) -> None:
         assert set(key) == {"kty", "crv", "x", "y", "kid", "alg", "use"}
 
 
+# The service is served by another thread of this process and draws ids of traces meanwhile, which
+# Hypothesis takes for random choices of the strategy.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 async def test_any_request_gets_a_documented_answer(settings: IdentitySettings) -> None:
     """Generated requests to every operation: no 5xx, only documented statuses and bodies."""
     roomy = settings.model_copy(update={"login_per_address": 100_000})
