@@ -11,8 +11,9 @@ import pytest
 from month5_kvstore.discovery import Endpoint, Instance, lookup_srv, open_registry
 from scalelab.clock import SystemClock
 from scalelab.lab.servers import Consul
+from tests.contracts.month5.keepers import BUILT_WITHIN_S
 
-pytestmark = [pytest.mark.bed, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.bed, pytest.mark.timeout(BUILT_WITHIN_S)]
 RANDOM = Random(5)
 
 
