@@ -12,7 +12,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,7 +182,9 @@ def _serve(
         done = [one.partition for one in revoked if one.partition in next_of]
         if done:
             offsets = [librdkafka.TopicPartition(topic, at, next_of.pop(at)) for at in done]
-            consumer.commit(offsets=offsets, asynchronous=False)
+            # Refused where the group has moved on meanwhile: then the ledger counts the repeats.
+            with suppress(librdkafka.KafkaException):
+                consumer.commit(offsets=offsets, asynchronous=False)
         ledger.gave_up(name, [one.partition for one in revoked])
 
     consumer = librdkafka.Consumer(
@@ -204,6 +206,7 @@ def _serve(
             if at is not None and offset is not None:
                 next_of[at] = offset + 1
                 ledger.did(at, offset)
-        consumer.close()
     except librdkafka.KafkaException as error:
         ledger.failures.append(f"{name}: {error}")
+    finally:
+        consumer.close()
