@@ -64,13 +64,14 @@ def test_every_container_is_healthy_and_every_job_ended_well(stack: Project) -> 
 
 
 async def test_an_order_is_watched_to_its_end_over_the_websocket(stack: Project) -> None:
-    """The second published port; every version of the order comes once, ascending."""
+    """The second published port; versions ascend, of two within a tick only the later is told."""
     bearer = token_of(stack, "watching")
     async with HttpClient(f"http://{stack.address('orders', 8301)}", timeout_s=60.0) as http:
         placed = await place_orders(http, bearer, 1, products=20, random=Random(5))
     (order_id,) = placed.accepted
     seen = await watched(stack.address("orders", 8310), bearer, order_id, within_s=ENDS_WITHIN_S)
-    assert [version for version, _ in seen] == list(range(1, len(seen) + 1))
+    versions = [version for version, _ in seen]
+    assert versions == sorted(set(versions))
     assert seen[-1][1] in {"confirmed", "payment_failed"}
 
 

@@ -51,13 +51,14 @@ async def test_orders_survive_the_death_of_everything_behind_the_door(
 async def test_an_order_is_watched_to_its_end_over_the_websocket(
     stack: Stack, http: HttpClient
 ) -> None:
-    """Every version of it comes once, ascending, and the end is said."""
+    """Its versions ascend (of two within a tick only the later is told), and the end is said."""
     bearer = token_of(stack, "watching")
     placed = await place_orders(http, bearer, 1, products=PRODUCTS, random=Random(2))
     (order_id,) = placed.accepted
     address = f"127.0.0.1:{stack.addresses.ports['orders-live']}"
     seen = await watched(address, bearer, order_id, within_s=WITHIN_S)
-    assert [version for version, _ in seen] == list(range(1, len(seen) + 1))
+    versions = [version for version, _ in seen]
+    assert versions == sorted(set(versions))
     assert seen[-1][1] in {"confirmed", "payment_failed"}
 
 
