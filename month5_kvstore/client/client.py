@@ -86,7 +86,7 @@ class KvClient:
             wanted = {**params, "deadline_s": str(left_s)}
             return await client.get(path, params=wanted, accept=frozenset({404}))
 
-        answer = await self._try(group_of(key), once, deadline_s)
+        answer = await self.ask(group_of(key), once, deadline_s=deadline_s)
         if answer.status == 404:
             return None
         return Current(answer.body, int(answer.headers["kv-modified"]))
@@ -148,7 +148,7 @@ class KvClient:
                 params = {**wanted, "limit": str(limit), "deadline_s": str(left_s)}
                 return await client.get("/v1/range", params=params)
 
-            document = (await self._try(group_of(prefix), once, deadline_s)).json()
+            document = (await self.ask(group_of(prefix), once, deadline_s=deadline_s)).json()
             found += [item(one) for one in document["items"]]
             if not document["more"]:
                 return tuple(found)
@@ -178,7 +178,7 @@ class KvClient:
             return await client.post("/v1/transaction", document, headers=headers, params=params)
 
         try:
-            answer = await self._try(group, once, deadline_s)
+            answer = await self.ask(group, once, deadline_s=deadline_s)
         except ScalelabError as error:
             if error.stable_code == "session_expired":
                 self._sessions.pop(group, None)
@@ -201,7 +201,7 @@ class KvClient:
             return await client.post("/v1/sessions", request, params={"deadline_s": str(left_s)})
 
         try:
-            answer = await self._try(group, once, deadline_s)
+            answer = await self.ask(group, once, deadline_s=deadline_s)
         except BaseException as error:
             self._sessions.pop(group, None)
             opening.set_exception(OutcomeUnknown("the session was not opened"))
@@ -218,19 +218,11 @@ class KvClient:
         *,
         deadline_s: float = 10.0,
     ) -> Answer:
-        """What there is no method for: `once(node, seconds left)`, until somebody answers.
+        """`once(node, seconds left)` until somebody answers or the time is over; for what there is
+        no method for, too. Once sent, the last word is "unknown".
 
         Each attempt goes where the group was last led from. It may be carried out several times.
         """
-        return await self._try(group, once, deadline_s)
-
-    async def _try(
-        self,
-        group: int,
-        once: Callable[[HttpClient, float], Awaitable[Answer]],
-        deadline_s: float,
-    ) -> Answer:
-        """Ask until somebody answers or the time is over. Once sent, the last word is "unknown"."""
         end_s = self._clock.monotonic_s() + deadline_s
         unknown: OutcomeUnknown | None = None
         attempt = 0

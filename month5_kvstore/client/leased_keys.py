@@ -6,7 +6,6 @@ key is made under a value that only its owner writes, so that a retry finds what
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
@@ -16,8 +15,9 @@ from typing import Any, Literal
 import aiohttp
 
 from month5_kvstore.client.client import KvClient
+from month5_kvstore.client.documents import item, text
 from month5_kvstore.node import group_of
-from month5_kvstore.store import Interval
+from month5_kvstore.store import Interval, KeyValue
 from scalelab.clients.http import Answer, HttpClient
 from scalelab.errors import CorruptData, NotFound, Unavailable
 
@@ -27,21 +27,11 @@ _CONNECT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Leased:
-    """A key. created: the revision that made it. modified: of its last change."""
-
-    key: bytes
-    value: bytes
-    created: int
-    modified: int
-
-
-@dataclass(frozen=True, slots=True)
 class Change:
     """kind: what happened to a key, at revision `item.modified`."""
 
     kind: Literal["put", "delete"]
-    item: Leased
+    item: KeyValue
 
 
 class LeasedKeys:
@@ -54,7 +44,7 @@ class LeasedKeys:
 
     async def grant(self, key: bytes, ttl_s: float, *, deadline_s: float = 10.0) -> int:
         """A lease for keys of the group of `key`. A retry may leave one that ends by itself."""
-        wanted = {"key": _text(key), "encoding": "base64", "ttl_ms": int(ttl_s * 1000)}
+        wanted = {"key": text(key), "encoding": "base64", "ttl_ms": int(ttl_s * 1000)}
         answer = await self._post(group_of(key), "/v1/leases", wanted, deadline_s)
         return int(answer.json()["lease"])
 
@@ -78,14 +68,14 @@ class LeasedKeys:
 
     async def make(
         self, key: bytes, value: bytes, lease: int, *, deadline_s: float = 10.0
-    ) -> Leased:
+    ) -> KeyValue:
         """Make the key if it is not there; the key as it is then, ours if it has our value.
 
         value: written by nobody else, so that a retry knows its own work. Raises NotFound.
         """
         document = {
             "compares": [
-                {"key": _text(key), "encoding": "base64", "target": "version", "number": 0}
+                {"key": text(key), "encoding": "base64", "target": "version", "number": 0}
             ],
             "then": [_put(key, value, lease), _get(key)],
             "otherwise": [_get(key)],
@@ -95,12 +85,12 @@ class LeasedKeys:
 
     async def find(
         self, prefix: bytes, *, deadline_s: float = 10.0
-    ) -> tuple[int, tuple[Leased, ...]]:
+    ) -> tuple[int, tuple[KeyValue, ...]]:
         """All keys that begin with `prefix`, which holds a whole tag, and the revision of that."""
         end = Interval.prefix(prefix).end or b""
 
         async def once(client: HttpClient, left_s: float) -> Answer:
-            wanted = {"key": _text(prefix), "end": _text(end), "encoding": "base64"}
+            wanted = {"key": text(prefix), "end": text(end), "encoding": "base64"}
             params = {**wanted, "limit": "0", "deadline_s": str(left_s)}
             return await client.get("/v1/range", params=params)
 
@@ -150,7 +140,7 @@ async def _stream(
     session: aiohttp.ClientSession, url: str, prefix: bytes, revision: int
 ) -> AsyncGenerator[Change, None]:
     """The events of one node. Raises Unavailable if the past is gone, ClientError else."""
-    params = {"key": _text(prefix), "end": _text(Interval.prefix(prefix).end or b"")}
+    params = {"key": text(prefix), "end": text(Interval.prefix(prefix).end or b"")}
     params |= {"encoding": "base64", "revision": str(revision)}
     async with session.get(f"{url}/v1/watch", params=params) as answer:
         if answer.status == 409:
@@ -165,24 +155,17 @@ async def _stream(
             yield Change(document["kind"], _item(document["item"]))
 
 
-def _item(document: Any) -> Leased:
+def _item(document: Any) -> KeyValue:
     try:
-        encoded = document["encoding"] == "base64"
-        parts = (document["key"], document["value"])
-        key, value = (base64.b64decode(part) if encoded else part.encode() for part in parts)
-        return Leased(key, value, int(document["created"]), int(document["modified"]))
+        return item(document)
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptData(f"this is no key of the store: {document!r:.80}") from error
 
 
 def _put(key: bytes, value: bytes, lease: int) -> dict[str, object]:
-    texts = {"key": _text(key), "value": _text(value), "encoding": "base64"}
+    texts = {"key": text(key), "value": text(value), "encoding": "base64"}
     return {"op": "put", **texts, "lease": lease}
 
 
 def _get(key: bytes) -> dict[str, object]:
-    return {"op": "range", "key": _text(key), "encoding": "base64"}
-
-
-def _text(part: bytes) -> str:
-    return base64.b64encode(part).decode("ascii")
+    return {"op": "range", "key": text(key), "encoding": "base64"}

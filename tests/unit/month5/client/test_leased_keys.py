@@ -17,6 +17,7 @@ from scalelab.clock import SystemClock
 def _event(key: bytes, modified: int) -> bytes:
     text = base64.b64encode(key).decode()
     item = {"key": text, "value": text, "encoding": "base64", "created": 1, "modified": modified}
+    item |= {"version": 2, "lease": 0}
     return b"data: " + json.dumps({"kind": "put", "item": item}).encode() + b"\n\n"
 
 
